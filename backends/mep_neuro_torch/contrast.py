@@ -1,0 +1,93 @@
+"""The contrast of phases, factorised so that close phases do not cancel.
+
+For weights that sum to zero, with bars for means over the K phases and deltas from them,
+
+    sum_k w_k post_k (x) pre_k = [sum w_k dpost_k] (x) mean pre + mean post (x) [sum w_k dpre_k] + sum w_k dpost_k (x) dpre_k
+
+The last sum is zero for two phases, and pre does not differ on the clamped input. So a first coupling costs one
+product, any other two, whatever beta.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mep_neuro.network import EnergyNetwork
+from mep_neuro_torch.operations import Masks, Weights, bias_statistic, repeated, statistic
+
+
+def products(phases: int, level: int) -> int:
+    """How many outer products a coupling's contrast takes."""
+    return 1 if level == 0 else 2 if phases == 2 else 2 + phases
+
+
+def contrast(
+    network: EnergyNetwork,
+    x: Tensor,
+    ends: Sequence[tuple[Sequence[Tensor], Sequence[Tensor]]],
+    weights: Sequence[complex],
+    parameters: Sequence[Weights],
+    masks: Masks,
+) -> dict[str, Tensor]:
+    """sum_k weights_k (-dE/dtheta)(s_k), the mean over the batch.
+
+    ends: (post_1 .. post_L, pre_2 .. pre_L) of each phase.
+    """
+    trained, found = set(network.trained), dict[str, Tensor]()
+    share = [w / len(x) for w in weights]
+    for level, coupling in enumerate(network.couplings):
+        wanted = trained.intersection(coupling.parameters)
+        operation = coupling.weighted
+        if not wanted or operation is None:
+            continue
+        posts = [end[0][level] for end in ends]
+        rise = _weighted(posts, share)
+        if operation.bias in wanted and operation.bias is not None:
+            found[operation.bias] = _real(bias_statistic(coupling, _real(rise), masks))
+        if operation.weight not in wanted:
+            continue
+        if level == 0:
+            post, pre, copies = _real(rise), x, 1
+        else:
+            pres = [end[1][level - 1] for end in ends]
+            lefts, rights = [rise, _mean(posts)], [_mean(pres), _weighted(pres, share)]
+            if len(ends) > 2:
+                lefts += [w * (p - lefts[1]) for w, p in zip(share, posts, strict=True)]
+                rights += [p - rights[0] for p in pres]
+            if rise.is_complex():  # Re(a b) = Re a Re b - Im a Im b
+                lefts, rights = _parts(lefts, -1), _parts(rights, 1)
+            post, pre, copies = torch.cat(lefts), torch.cat(rights), len(lefts)
+        grown = {name: repeated(mask, copies) for name, mask in masks.items()}
+        value = statistic(coupling, post, pre, parameters[level], grown)
+        if value is not None:
+            found[operation.weight] = value
+    return found
+
+
+def _weighted(phases: Sequence[Tensor], weights: Sequence[complex]) -> Tensor:
+    """sum_k weights_k phase_k; the weights sum to zero, so for two phases it is a scaled difference."""
+    if len(phases) == 2:
+        return (phases[0] - phases[1]) * _plain(weights[0])
+    mean = _mean(phases)
+    return torch.stack([(p - mean) * _plain(w) for p, w in zip(phases, weights, strict=True)]).sum(0)
+
+
+def _mean(phases: Sequence[Tensor]) -> Tensor:
+    if len(phases) == 2:
+        return torch.lerp(phases[0], phases[1], 0.5)
+    return torch.stack(list(phases)).mean(0)
+
+
+def _plain(weight: complex) -> complex:
+    return weight.real if isinstance(weight, complex) and weight.imag == 0 else weight
+
+
+def _real(value: Tensor) -> Tensor:
+    return value.real if value.is_complex() else value
+
+
+def _parts(values: Sequence[Tensor], sign: int) -> list[Tensor]:
+    return [v.real for v in values] + [sign * v.imag for v in values]

@@ -1,0 +1,130 @@
+"""A coupling's product forward, back through its adjoint, and its local statistic, on batched tensors.
+
+Parameters are real. A complex state goes through as its real and imaginary parts, side by side in one batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.grad import conv2d_weight
+
+from mep_neuro.couplings import AvgPool2d, Conv2d, Coupling, Dense, Dropout, Operation
+
+Weights: TypeAlias = tuple[Tensor | None, Tensor | None]
+"""A coupling's weight and bias."""
+
+Masks: TypeAlias = Mapping[str, Tensor]
+"""Dropout masks by the module's name, each (batch, *shape)."""
+
+
+def forward(coupling: Coupling, s: Tensor, weights: Weights, masks: Masks, *, bias: bool = True) -> Tensor:
+    """f(s) + b, (batch, *out_shape); without b where `bias` is False."""
+    if s.is_complex():
+        product = _by_parts(lambda part, m: forward(coupling, part, weights, m, bias=False), s, masks)
+        if bias and weights[1] is not None:
+            product = product + forward(coupling, s.real[:1] * 0, weights, _first(masks))
+        return product
+    for o in coupling.operations:
+        s = _forward(o, s, weights[0], weights[1] if bias else None, masks)
+    return s
+
+
+def adjoint(coupling: Coupling, s: Tensor, weights: Weights, masks: Masks) -> Tensor:
+    """f^T(s), (batch, *in_shape)."""
+    if s.is_complex():
+        return _by_parts(lambda part, m: adjoint(coupling, part, weights, m), s, masks)
+    for o in reversed(coupling.operations):
+        s = _adjoint(o, s, weights[0], masks)
+    return s
+
+
+def add_adjoint(drive: Tensor, coupling: Coupling, s: Tensor, weights: Weights, masks: Masks) -> Tensor:
+    """drive + f^T(s), in one kernel where the coupling is a single dense one."""
+    o = coupling.operations[0]
+    if len(coupling.operations) == 1 and isinstance(o, Dense) and not s.is_complex() and weights[0] is not None:
+        return torch.addmm(drive, s, weights[0])
+    return drive + adjoint(coupling, s, weights, masks)
+
+
+def statistic(coupling: Coupling, post: Tensor, pre: Tensor, weights: Weights, masks: Masks) -> Tensor | None:
+    """sum over the batch of d<post, f(pre)>/dW, shaped like the weight; None for a coupling without one."""
+    o = coupling.weighted
+    if o is None or weights[0] is None:
+        return None
+    if isinstance(o, Dense) and len(coupling.operations) == 1:
+        return post.T @ pre
+    post, pre = _at_weight(coupling, post, pre, masks)
+    if isinstance(o, Dense):
+        return post.T @ pre
+    return conv2d_weight(pre, weights[0].shape, post, o.stride, o.padding, o.dilation, o.groups)  # type: ignore[no-untyped-call, no-any-return]
+
+
+def bias_statistic(coupling: Coupling, post: Tensor, masks: Masks) -> Tensor:
+    """sum over the batch (and over places, for a convolution) of d<post, b>/db, shaped like the bias."""
+    post, _ = _at_weight(coupling, post, None, masks)
+    return post.sum(0) if post.dim() == 2 else post.sum((0, 2, 3))
+
+
+def _at_weight(coupling: Coupling, post: Tensor, pre: Tensor | None, masks: Masks) -> tuple[Tensor, Tensor]:
+    """post brought back, and pre brought forward, to the two sides of the operation with the weights."""
+    place = next(i for i, o in enumerate(coupling.operations) if o is coupling.weighted)
+    for o in reversed(coupling.operations[place + 1 :]):
+        post = _adjoint(o, post, None, masks)
+    if pre is None:
+        return post, post
+    for o in coupling.operations[:place]:
+        pre = _forward(o, pre, None, None, masks)
+    return post, pre
+
+
+def _forward(o: Operation, s: Tensor, weight: Tensor | None, bias: Tensor | None, masks: Masks) -> Tensor:
+    match o:
+        case Dense() if weight is not None:
+            return F.linear(s, weight, bias)
+        case Conv2d() if weight is not None:
+            return F.conv2d(s, weight, bias, o.stride, o.padding, o.dilation, o.groups)
+        case AvgPool2d():
+            return F.avg_pool2d(
+                s, o.kernel, o.stride, o.padding, o.ceil_mode, o.count_include_pad, o.divisor_override
+            )
+        case Dropout():
+            return s * masks[o.name] if o.name in masks else s
+    return s.reshape(len(s), *o.out_shape)
+
+
+def _adjoint(o: Operation, s: Tensor, weight: Tensor | None, masks: Masks) -> Tensor:
+    match o:
+        case Dense() if weight is not None:
+            return s @ weight
+        case Conv2d() if weight is not None:
+            sizes = zip(o.in_shape[1:], o.out_shape[1:], o.kernel, o.stride, o.padding, o.dilation, strict=True)
+            short = [n - ((m - 1) * st - 2 * p + d * (k - 1) + 1) for n, m, k, st, p, d in sizes]
+            return F.conv_transpose2d(s, weight, None, o.stride, o.padding, short, o.groups, o.dilation)
+        case AvgPool2d():
+            like = s.new_empty(()).expand(len(s), *o.in_shape)
+            return torch.ops.aten.avg_pool2d_backward(  # type: ignore[no-any-return]
+                s, like, o.kernel, o.stride, o.padding, o.ceil_mode, o.count_include_pad, o.divisor_override
+            )
+        case Dropout():
+            return s * masks[o.name] if o.name in masks else s
+    return s.reshape(len(s), *o.in_shape)
+
+
+def _by_parts(linear: Callable[[Tensor, Masks], Tensor], s: Tensor, masks: Masks) -> Tensor:
+    twice = {name: torch.cat([mask, mask]) for name, mask in masks.items()}
+    real, imaginary = linear(torch.cat([s.real, s.imag]), twice).chunk(2)
+    return torch.complex(real, imaginary)
+
+
+def _first(masks: Masks) -> Masks:
+    return {name: mask[:1] for name, mask in masks.items()}
+
+
+def repeated(s: Tensor, copies: int) -> Tensor:
+    """The batch, `copies` times over."""
+    return s if copies == 1 else s.repeat(copies, *[1] * (s.dim() - 1))

@@ -1,0 +1,74 @@
+"""What a solver moves: the states of one phase, and the minimiser of each block with its neighbours held."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from mep_neuro_torch.minimisers import Pull
+from mep_neuro_torch.operations import Masks, Weights
+
+
+@dataclass(frozen=True)
+class Phase:
+    """All that stays fixed while one phase settles."""
+
+    clamped: Tensor
+    """f_1(x) + b_1, the drive that the clamped input gives, (batch, *population 1)."""
+    weights: Sequence[Weights]
+    masks: Masks = field(default_factory=dict)
+    pull: Pull | None = None
+    bounds: Sequence[Tensor] = ()
+    """c_l >= |f_l|^2, where the energy's minimiser needs them."""
+
+
+class Relaxation(abc.ABC):
+    """The states of one phase on their way to rest. Tensors are replaced, never changed in place."""
+
+    states: list[Tensor]
+
+    @abc.abstractmethod
+    def minimum(self, level: int) -> Tensor:
+        """The block minimiser of states[level] with its neighbours held."""
+
+    @abc.abstractmethod
+    def put(self, level: int, s: Tensor) -> None:
+        """Replace states[level]."""
+
+    @abc.abstractmethod
+    def again(self, phase: Phase, copies: int) -> Relaxation:
+        """The same states, repeated along the batch, set on their way in another phase."""
+
+    @abc.abstractmethod
+    def local(self) -> tuple[list[Tensor], list[Tensor]]:
+        """What a synapse sees: the two ends of every coupling, -dE/dW_l = post_l (x) pre_l.
+
+        post_1 .. post_L and pre_2 .. pre_L; pre_1 is x.
+        """
+
+
+class Blocks(abc.ABC):
+    """An energy on this backend: where a phase begins, and what its blocks cost."""
+
+    needs_bounds: bool
+    free_is_forward: bool
+    """Whether the forward pass is the free equilibrium, so that nothing is left to settle."""
+
+    @abc.abstractmethod
+    def rest(self, phase: Phase) -> Relaxation:
+        """The forward pass, where every settling without a start begins."""
+
+    @abc.abstractmethod
+    def resume(self, states: Sequence[Tensor], phase: Phase) -> Relaxation:
+        """Given states, set on their way."""
+
+    @abc.abstractmethod
+    def outputs(self, states: Sequence[Tensor]) -> Tensor:
+        """What the network answers, (batch, *outputs)."""
+
+    @abc.abstractmethod
+    def products(self, level: int) -> tuple[tuple[int, bool], ...]:
+        """The products that one update of a level takes, as (coupling, back through the adjoint)."""
