@@ -138,7 +138,7 @@ def test_no_branch_on_a_backends_name() -> None:
     found = []
     for path in sources(CORE):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Compare) and re.search("name|backend|substrate", ast.unparse(node.left)):
+            if isinstance(node, ast.Compare) and re.search("(name|backend|substrate)$", ast.unparse(node.left)):
                 constants = {c.value for c in ast.walk(node) if isinstance(c, ast.Constant)}
             elif isinstance(node, ast.MatchValue) and isinstance(node.value, ast.Constant):
                 constants = {node.value.value}
