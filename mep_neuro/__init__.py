@@ -6,17 +6,47 @@
         learner.estimate(x, y)          # fills p.grad: any torch optimizer steps from there
 """
 
-from mep_neuro.backend import Backend as Backend
-from mep_neuro.capabilities import Availability as Availability
-from mep_neuro.capabilities import Capabilities as Capabilities
-from mep_neuro.counts import OperationCounts as OperationCounts
-from mep_neuro.network import EnergyNetwork as EnergyNetwork
-from mep_neuro.nudging import Centered as Centered
-from mep_neuro.nudging import Holomorphic as Holomorphic
-from mep_neuro.nudging import OneSided as OneSided
-from mep_neuro.nudging import RandomSign as RandomSign
-from mep_neuro.propagation import EquilibriumPropagation as EquilibriumPropagation
-from mep_neuro.registry import backend as backend
-from mep_neuro.registry import backend_names as backend_names
-from mep_neuro.types import Equilibrium as Equilibrium
-from mep_neuro.types import Nudge as Nudge
+from importlib.metadata import version as _version
+
+from mep_neuro.accounting import EnergyReport, account
+from mep_neuro.backend import Backend
+from mep_neuro.capabilities import Availability, Capabilities
+from mep_neuro.counts import OperationCounts
+from mep_neuro.history import EpochRecord, History
+from mep_neuro.network import EnergyNetwork, Population
+from mep_neuro.nudging import Centered, Holomorphic, OneSided, RandomSign
+from mep_neuro.profiles import HardwareProfile, hardware_profile, profile_names
+from mep_neuro.propagation import EquilibriumPropagation, Phases
+from mep_neuro.registry import backend, backend_names
+from mep_neuro.training import evaluate, fit
+from mep_neuro.types import Equilibrium, Nudge
+
+__version__ = _version("mep-neuro")
+
+__all__ = [
+    "Availability",
+    "Backend",
+    "Capabilities",
+    "Centered",
+    "EnergyNetwork",
+    "EnergyReport",
+    "EpochRecord",
+    "Equilibrium",
+    "EquilibriumPropagation",
+    "HardwareProfile",
+    "History",
+    "Holomorphic",
+    "Nudge",
+    "OneSided",
+    "OperationCounts",
+    "Phases",
+    "Population",
+    "RandomSign",
+    "account",
+    "backend",
+    "backend_names",
+    "evaluate",
+    "fit",
+    "hardware_profile",
+    "profile_names",
+]

@@ -31,6 +31,7 @@ __all__ = [
 
 _LOG = logging.getLogger(__name__)
 _DIGITS = "digits"
+_DIGITS_SHIFT = (0.3055, 0.3762)  # mean and standard deviation of its training pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,10 +111,9 @@ def load(
 ) -> DataSet:
     """The data set of that name, from files on disk: all bytes are checked, nothing is downloaded.
 
-    Samples are (n, pixels), or (n, 1, rows, columns) with `flatten=False`. Pixels are in 0 .. 1; MNIST's and
-    Fashion-MNIST's are then brought to mean 0 and standard deviation 1 over the training set, unless
-    `standardise=False`. `digits` comes with scikit-learn, whatever `data_dir` is, and keeps its 0 .. 1; a
-    fixed fifth of it is the test set.
+    Samples are (n, pixels), or (n, 1, rows, columns) with `flatten=False`. Pixels are in 0 .. 1, and are then
+    brought to mean 0 and standard deviation 1 over the training set, unless `standardise=False`. `digits` comes
+    with scikit-learn, whatever `data_dir` is; a fixed fifth of it is the test set.
 
     Raises:
         OptionError: an unknown name.
@@ -121,7 +121,7 @@ def load(
     """
     _check_name(name)
     if name not in COLLECTIONS:
-        return _load_digits(flatten)
+        return _load_digits(flatten, _DIGITS_SHIFT if standardise else (0.0, 1.0))
     collection, paths = COLLECTIONS[name], find_files(name, data_dir)
     try:
         x_train, y_train, x_test, y_test = (f.read(p) for f, p in zip(collection.files, paths, strict=True))
@@ -206,12 +206,12 @@ def _digits_file() -> Path:
     return Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz"
 
 
-def _load_digits(flatten: bool) -> DataSet:
+def _load_digits(flatten: bool, shift: tuple[float, float]) -> DataSet:
     _digits_file()
     from sklearn.datasets import load_digits  # here, because it takes a second
 
     digits = load_digits()
-    x, y = _samples(digits.images, 16.0, flatten), _labels(digits.target)
+    x, y = _samples(digits.images, 16.0, flatten, *shift), _labels(digits.target)
     test = torch.from_numpy(_stratified(y.numpy(), len(y) // 5, seed=0))
     source = "scikit-learn's load_digits; a fixed fifth, stratified, is the test set"
     return DataSet(_DIGITS, x[~test], y[~test], x[test], y[test], classes=10, source=source)

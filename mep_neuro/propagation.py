@@ -83,10 +83,14 @@ class EquilibriumPropagation:
         accumulate: add to `p.grad` instead of replacing it. Frozen parameters get no gradient.
         """
         gradient = self.gradient(self.relax(x, target, force=force))
+        self.put(gradient, accumulate=accumulate)
+        return gradient
+
+    def put(self, gradient: dict[str, Tensor], *, accumulate: bool = False) -> None:
+        """Put a gradient into each `p.grad`, in place of what is there or on top of it."""
         for name, p in self.network.parameters.items():
             if name in gradient:
                 p.grad = p.grad + gradient[name] if accumulate and p.grad is not None else gradient[name]
-        return gradient
 
     def relax(
         self,
@@ -122,6 +126,24 @@ class EquilibriumPropagation:
         contrast = self.substrate.contrast([(-weight, e) for weight, e in phases.terms])
         own = self.network.parameters
         return {name: _tensor(value, own[name]) for name, value in contrast.items() if own[name].requires_grad}
+
+    def learn(self, x: Tensor, target: Tensor, *, rate: float) -> Tensor:
+        """Resident learning: the substrate settles and changes its own weights; the module's follow.
+
+        Returns the free outputs (batch, *outputs) from before the change. Needs a substrate with that capability.
+        """
+        if not self.substrate.capabilities.resident_learning:
+            raise CapabilityError(f"{type(self.substrate).__name__} cannot change its own weights: use estimate()")
+        outputs = self.predict(x)
+        self.substrate.learn(
+            self._give(self.network.batch(x)), self._give(self._encode(target)), rate=rate, beta=self.beta
+        )
+        held = self.substrate.read()
+        with torch.no_grad():
+            for name, p in self.network.parameters.items():
+                p.copy_(_tensor(held[name], p))
+                self._written[name] = p.detach().clone()
+        return outputs
 
     def free(self, x: Tensor) -> Equilibrium:
         """The free equilibrium, with the substrate brought up to date first."""

@@ -106,21 +106,27 @@ def test_the_real_files(name: str, first: list[int], mean: float, std: float) ->
 
 
 def test_digits() -> None:
-    data = load("digits", "/nowhere")  # comes with scikit-learn, wherever the other files are
+    data = load("digits", "/nowhere", standardise=False)  # comes with scikit-learn, wherever the other files are
     assert data.x_train.shape == (1438, 64)
     assert data.x_test.shape == (359, 64)
     assert (data.x_train.min().item(), data.x_train.max().item()) == (0, 1)
     assert torch.equal(data.x_train * 16, (data.x_train * 16).round())
     share = torch.bincount(data.y_test) / torch.bincount(torch.cat([data.y_train, data.y_test]))
     assert (share - 359 / 1797).abs().max() < 0.006  # stratified, to a sample in about 180
-    images = load("digits", flatten=False)
+    images = load("digits", flatten=False, standardise=False)
     assert images.x_test.shape == (359, 1, 8, 8)
     assert torch.equal(images.x_test.flatten(1), data.x_test)
 
 
+def test_digits_are_standardised_over_the_training_set() -> None:
+    x = load("digits").x_train
+    assert abs(x.mean().item()) < 1e-3
+    assert abs(x.std().item() - 1) < 1e-3
+
+
 def test_the_test_digits_are_always_the_same() -> None:
     torch.manual_seed(17)  # a user's own seed
-    digest = hashlib.sha256((load("digits").x_test * 16).to(torch.uint8).numpy().tobytes()).hexdigest()
+    digest = hashlib.sha256((load("digits", standardise=False).x_test * 16).to(torch.uint8).numpy().tobytes()).hexdigest()
     assert digest == "753639fc7311522c74c61e7b56286038b8fe9b46a0526e521931163ddda59e37"
 
 

@@ -30,8 +30,8 @@ CONVERGED = 1e-3
 ROUNDING = 8
 """Changes of so many units in the last place are rounding, and count as rest."""
 
-DEFAULT_STEPS = (20, 10)
-"""Sweeps of the free and of each nudged phase."""
+DEFAULT_STEPS = 20
+"""Iterations of the free and of each nudged phase."""
 
 
 class Rest(NamedTuple):

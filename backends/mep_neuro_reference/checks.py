@@ -1,0 +1,131 @@
+"""What the substrate is given, looked over: it refuses what it cannot use, and says what and why."""
+
+from __future__ import annotations
+
+import cmath
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mep_neuro.costs import check_cost
+from mep_neuro.errors import CapabilityError, InputError, OptionError, did_you_mean
+from mep_neuro.network import EnergyNetwork
+from mep_neuro.types import Nudge, Parameters
+from mep_neuro_reference.operations import Array
+
+ONE = 1e-4
+"""How far from 1 the sum of a cross entropy's target may be."""
+
+
+def step_limits(max_steps: int | Sequence[int]) -> tuple[int, int]:
+    """Iterations of the free and of a nudged phase."""
+    limits = [max_steps, max_steps] if isinstance(max_steps, int) else list(max_steps)
+    if len(limits) != 2 or any(type(n) is not int or n < 1 for n in limits):
+        raise OptionError(
+            f"max_steps is {max_steps}; give a whole number from 1 on, or two of them for (free, nudged) phases"
+        )
+    return limits[0], limits[1]
+
+
+def option(kind: str, asked: str, known: Iterable[str]) -> str:
+    """The option's value, or `OptionError` with the nearest one."""
+    if asked not in known:
+        raise OptionError(f"no {kind} {asked!r}; there are: {', '.join(known)}.{did_you_mean(asked, known)}")
+    return asked
+
+
+def checked_tolerance(tolerance: float | None) -> float | None:
+    """A positive number or None."""
+    if tolerance is not None and not (tolerance > 0 and math.isfinite(tolerance)):
+        raise OptionError(f"tolerance is {tolerance}; give a positive number, or None to run all steps")
+    return tolerance
+
+
+def parameters(given: Parameters, network: EnergyNetwork, *, whole: bool) -> Mapping[str, Array]:
+    """Copies in float64 by name. whole: none may be missing."""
+    own = {name: tuple(p.shape) for name, p in network.parameters.items()}
+    for name in given:
+        if name not in own:
+            raise InputError(f"the network has no parameter {name!r}.{did_you_mean(name, own)}")
+    missing = [name for name in own if name not in given]
+    if whole and missing:
+        raise InputError(f"parameter {missing[0]!r} is missing: program all of {', '.join(own)}")
+    found = {name: array(f"parameter {name!r}", value) for name, value in given.items()}
+    for name, value in found.items():
+        if value.shape != own[name]:
+            raise InputError(f"parameter {name!r} has shape {value.shape}, not {own[name]}")
+        if not np.isfinite(value).all():
+            raise InputError(f"parameter {name!r} is not finite: the training diverged; lower the learning rate")
+    return found
+
+
+def batch(x: Any, network: EnergyNetwork) -> Array:
+    """x as a copy in float64, (batch, *inputs)."""
+    if not isinstance(x, np.ndarray):
+        raise InputError(f"x is a {type(x).__name__}; this substrate takes NumPy arrays")
+    found = array("x", network.batch(x))
+    if len(found) == 0:
+        raise InputError("the batch is empty")
+    finite = np.isfinite(found).reshape(len(found), -1).all(1)
+    if not finite.all():
+        raise InputError(f"x is not finite in sample {int(np.argmin(finite))}: clean the data")
+    return found
+
+
+def states(given: Sequence[Any], network: EnergyNetwork, x: Array) -> list[Array]:
+    """The states of a start."""
+    shapes = [(len(x), *p.shape) for p in network.populations]
+    if [np.shape(s) for s in given] != shapes:
+        raise InputError(
+            f"the start has states of shape {[np.shape(s) for s in given]}, but x needs {shapes}: "
+            "start from an equilibrium of the same samples"
+        )
+    return [np.array(s) for s in given]
+
+
+def nudge(given: Nudge, network: EnergyNetwork, samples: int) -> Nudge:
+    """The nudge with its target or force as a copy in float64."""
+    shape = (samples, *network.outputs.shape)
+    if not cmath.isfinite(given.beta):
+        raise InputError(f"beta is {given.beta}; give a finite number")
+    if (given.target is None) == (given.force is None):
+        raise InputError("a nudge needs a target with a cost, or a force: one of the two")
+    what = "target" if given.force is None else "force"
+    value = array(f"the {what}", given.target if given.force is None else given.force)
+    if value.shape != shape:
+        raise InputError(f"the {what} has shape {value.shape}; the outputs have {shape}")
+    if not np.isfinite(value).all():
+        raise InputError(f"the {what} is not finite")
+    if isinstance(given.beta, complex):
+        _check_complex(network)
+    if given.force is not None:
+        return Nudge(given.beta, force=value)
+    network.check_cost(check_cost(given.cost))
+    if given.cost == "cross_entropy" and (abs(value.sum(1) - 1) > ONE).any():
+        raise InputError("cross_entropy takes targets whose values sum to 1")
+    limit = network.steepest_negative_beta(given.cost)
+    if not isinstance(given.beta, complex) and given.beta <= -limit:
+        raise InputError(
+            f"beta is {given.beta}, but from {-limit:g} down the outputs have no minimum: use a smaller one"
+        )
+    return Nudge(given.beta, target=value, cost=given.cost)
+
+
+def array(what: str, value: Any) -> Array:
+    """A copy in float64 of a NumPy array of real numbers."""
+    if not isinstance(value, np.ndarray):
+        raise InputError(f"{what} is a {type(value).__name__}; this substrate takes NumPy arrays")
+    if value.dtype.kind not in "fiu":
+        raise InputError(f"{what} holds {value.dtype}; give real numbers")
+    return np.array(value, dtype=np.float64)
+
+
+def _check_complex(network: EnergyNetwork) -> None:
+    bent = [p.activation for p in network.populations if not p.activation.holomorphic]
+    if bent or network.energy_name != "hopfield":
+        raise CapabilityError(
+            "a complex beta needs the hopfield energy and activations that extend to complex numbers "
+            f"(Sigmoid, Tanh, Identity); the network has {bent[0] if bent else network.energy_name}"
+        )

@@ -1,0 +1,58 @@
+"""compare: one training run, the same but for the substrate, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mep_neuro.accounting import EnergyReport, account
+from mep_neuro.counts import OperationCounts
+from mep_neuro.history import History
+from mep_neuro.runs import RunSettings, train
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One substrate's row: the run's history and what a training sample costs."""
+
+    backend: str
+    history: History
+    account: EnergyReport
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of training on the machine that ran it: the simulator's, not a chip's."""
+        return sum(record.seconds for record in self.history.epochs)
+
+    @property
+    def counts(self) -> OperationCounts:
+        """Operations of training."""
+        return self.history.counts
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values."""
+        return {
+            "backend": self.backend,
+            "test_accuracy": self.history.last.test_accuracy,
+            "seconds": self.seconds,
+            "macs_per_sample": self.counts.total("macs") / self.counts.samples,
+            "account": self.account.to_json(),
+            "counts": self.counts.to_json(),
+        }
+
+
+def compare(
+    settings: RunSettings,
+    backends: Sequence[str],
+    *,
+    profile: str = "cmos_45nm",
+    data_dir: Path | None = None,
+    progress: bool | None = None,
+) -> list[Comparison]:
+    """Train the same settings on each backend, from the same initial weights and in the same order of samples."""
+    rows = []
+    for name in backends:
+        history = train(settings.model_copy(update={"backend": name}), data_dir=data_dir, progress=progress)
+        rows.append(Comparison(name, history, account(history.counts, profile)))
+    return rows
