@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -40,7 +41,8 @@ class EnergyReport:
     def sources(self) -> tuple[str, ...]:
         """Where the prices come from, one line each."""
         return tuple(
-            f"{operation}: {p.value:g} {p.unit} ({p.kind}{'' if p.verified else ', not verified'}), {p.source}, {p.place}"
+            f"{operation}: {p.value:g} {p.unit} ({p.kind}{'' if p.verified else ', not verified'}), "
+            f"{p.source}, {p.place}"
             for operation, p in self.profile.prices.items()
         )
 
@@ -57,7 +59,7 @@ class EnergyReport:
         }
 
 
-def account(counts: OperationCounts, profile: str | HardwareProfile = "cmos_45nm") -> EnergyReport:
+def account(counts: OperationCounts, profile: str | os.PathLike[str] | HardwareProfile = "cmos_45nm") -> EnergyReport:
     """Joules per sample of a window of counts on a hardware profile, by name, path or value.
 
     Raises `ProfileError` for a profile that is not there, `InputError` for counts over no samples.

@@ -86,9 +86,7 @@ MODULES: Mapping[str, Callable[[], nn.Module]] = {
 def activation_module(name: str) -> nn.Module:
     """The `nn.Module` of an activation's name. Raises `OptionError` with the nearest name."""
     if name not in MODULES:
-        raise OptionError(
-            f"no activation {name!r}; there are: {', '.join(MODULES)}.{did_you_mean(name, MODULES)}"
-        )
+        raise OptionError(f"no activation {name!r}; there are: {', '.join(MODULES)}.{did_you_mean(name, MODULES)}")
     return MODULES[name]()
 
 

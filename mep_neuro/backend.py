@@ -45,17 +45,13 @@ class Backend(abc.ABC):
         """The parameters as the substrate really holds them."""
 
     @abc.abstractmethod
-    def settle(
-        self, x: Array, *, nudge: Nudge | None = None, start: Equilibrium | None = None
-    ) -> Equilibrium:
+    def settle(self, x: Array, *, nudge: Nudge | None = None, start: Equilibrium | None = None) -> Equilibrium:
         """Relax to rest with x (batch, *inputs) clamped; without a nudge this is the free phase.
 
         start: an equilibrium of the same x to go on from; dropout masks are taken over from it.
         """
 
-    def settle_each(
-        self, x: Array, nudges: Sequence[Nudge], start: Equilibrium
-    ) -> tuple[Equilibrium, ...]:
+    def settle_each(self, x: Array, nudges: Sequence[Nudge], start: Equilibrium) -> tuple[Equilibrium, ...]:
         """One nudged phase for each nudge, all from one start. A substrate that can run them at once does so here."""
         return tuple(self.settle(x, nudge=nudge, start=start) for nudge in nudges)
 

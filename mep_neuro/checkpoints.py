@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,23 +26,49 @@ def save_checkpoint(path: Path, network: EnergyNetwork, content: Mapping[str, An
 def load_checkpoint(path: Path, network: EnergyNetwork) -> dict[str, Any]:
     """Read a checkpoint of this network back, and put its parameters into the module.
 
-    Nothing in the file is executed. Raises `CheckpointError` for a file that is missing, truncated, of a newer format,
-    or of another network; the module is then left as it was.
+    Nothing in the file is executed. Raises `CheckpointError` as `read_checkpoint` does; the module is then left as it
+    was.
     """
-    try:
-        document = torch.load(path, map_location=network.device, weights_only=True)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"no checkpoint {path}: nothing to resume; start without resuming") from error
-    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} is truncated or no checkpoint ({error}): take another one") from error
-    if not isinstance(document, dict) or "format" not in document:
-        raise CheckpointError(f"{path} is no mep-neuro checkpoint")
+    document = read_checkpoint(path, network)
+    network.module.load_state_dict(document["module"])
+    return document
+
+
+def read_checkpoint(path: Path, network: EnergyNetwork) -> dict[str, Any]:
+    """A checkpoint's content, checked against the network. Nothing in the file is executed.
+
+    Raises `CheckpointError` for a file that is missing, truncated, of another format, or of another network.
+    """
+    document = _document(path, network.device)
     if document["format"] != FORMAT:
-        raise CheckpointError(f"{path} has format {document['format']}; this version reads {FORMAT}")
-    theirs, ours = json.loads(document["network"]), json.loads(json.dumps(network.signature()))
+        raise CheckpointError(f"{path} has format {document['format']}, and this version of mep-neuro reads {FORMAT}")
+    try:
+        theirs = json.loads(document["network"])
+        stored = {name: (tuple(value.shape), value.dtype) for name, value in document["module"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path} is no mep-neuro checkpoint: parts of it are missing") from error
+    ours = json.loads(json.dumps(network.signature()))
     if theirs != ours:
         raise CheckpointError(f"{path} is of another network: {_difference(theirs, ours)}")
-    network.module.load_state_dict(document["module"])
+    held = {name: (tuple(value.shape), value.dtype) for name, value in network.module.state_dict().items()}
+    if stored != held:
+        raise CheckpointError(f"{path} is of another network: {_difference(stored, held)}")
+    return document
+
+
+def _document(path: Path, device: torch.device) -> dict[str, Any]:
+    try:
+        document = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"no checkpoint {path}: nothing to resume; start without resuming") from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # damaged bytes make the reader raise almost anything; its own advice is to trust them
+        raise CheckpointError(
+            f"{path} is truncated or no checkpoint ({type(error).__name__}): take another one"
+        ) from error
+    if not isinstance(document, dict) or "format" not in document:
+        raise CheckpointError(f"{path} is no mep-neuro checkpoint")
     return document
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import itertools
 import json
 import logging
 import sys
@@ -10,13 +12,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import numpy
 import torch
 import typer
 from rich.console import Console
-from rich.logging import RichHandler
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from mep_neuro import data as data_sets
 from mep_neuro.accounting import EnergyReport, account
@@ -26,8 +27,7 @@ from mep_neuro.errors import BackendUnavailable, InputError, MepNeuroError
 from mep_neuro.files import writable_folder
 from mep_neuro.history import History
 from mep_neuro.registry import backend_class, backend_names
-from mep_neuro.runs import RunSettings, settings_from
-from mep_neuro.runs import train as train_run
+from mep_neuro.runs import RunSettings, prepared, settings_from
 
 app = typer.Typer(
     help="Train PyTorch models by equilibrium propagation on a substrate chosen by name.",
@@ -38,8 +38,10 @@ app = typer.Typer(
 data_app = typer.Typer(help="List the data sets, or fetch one.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
-out_console = Console(soft_wrap=True)
-error_console = Console(stderr=True)
+PLAIN: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}  # names and paths are shown as they are
+
+out_console = Console(**PLAIN)
+error_console = Console(**PLAIN, stderr=True, soft_wrap=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 DataDir = Annotated[Path | None, typer.Option(help="Folder with the data set's files.")]
@@ -51,15 +53,21 @@ DEFAULTS = RunSettings()
 
 def main() -> None:
     """Entry point: a user's error is one line on standard error and exit code 2."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=error_console)])
+    logging.basicConfig(handlers=[_Log()])
+    logging.getLogger("mep_neuro").setLevel(logging.INFO)
     try:
         app()
     except MepNeuroError as error:
-        error_console.print(f"[bold red]error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
+        error_console.print(Text.assemble(("error: ", "bold red"), " ".join(str(error).split("\n"))))
         sys.exit(2)
-    except KeyboardInterrupt:
-        error_console.print("stopped", highlight=False)
-        sys.exit(130)
+
+
+class _Log(logging.Handler):
+    """What the library logs, one line each on standard error, above the progress bar where there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = (f"{record.levelname.lower()}: ", "yellow") if record.levelno > logging.INFO else ""
+        error_console.print(Text.assemble(level, record.getMessage()))
 
 
 @app.command("backends")
@@ -79,7 +87,8 @@ def backends_command(as_json: Json = False) -> None:
         return
     table = Table("backend", "runs here", "what it is, or why not")
     for name, available, reason, cure, describes in rows:
-        table.add_row(name, "yes" if available else "no", describes if available else f"{reason}; {cure}")
+        why_not = "; ".join(part for part in (reason, cure) if part)
+        table.add_row(name, "yes" if available else "no", describes if available else why_not)
     out_console.print(table)
 
 
@@ -94,23 +103,17 @@ def train(
     epochs: Annotated[int, typer.Option(help="Passes over the training data.")] = DEFAULTS.epochs,
     batch_size: Annotated[int, typer.Option(help="Samples a step.")] = DEFAULTS.batch_size,
     beta: Annotated[float, typer.Option(help="Strength of the nudge.")] = DEFAULTS.beta,
-    nudging: Annotated[
-        str, typer.Option(help="centered, one_sided, random_sign or holomorphic.")
-    ] = DEFAULTS.nudging,
+    nudging: Annotated[str, typer.Option(help="centered, one_sided, random_sign or holomorphic.")] = DEFAULTS.nudging,
     cost: Annotated[str, typer.Option(help="squared_error or cross_entropy.")] = DEFAULTS.cost,
     optimizer: Annotated[str, typer.Option(help="sgd, adam or adamw.")] = DEFAULTS.optimizer,
-    lr: Annotated[
-        float | None, typer.Option(help="Learning rate [default: 0.1 for sgd, 0.0005 else].")
-    ] = DEFAULTS.lr,
+    lr: Annotated[float | None, typer.Option(help="Learning rate [default: 0.1 for sgd, 0.0005 else].")] = DEFAULTS.lr,
     seed: Annotated[int, typer.Option(help="Of all randomness.")] = DEFAULTS.seed,
     hold_out: Annotated[
         int, typer.Option(help="Test on so many training samples instead of the test set: for tuning.")
     ] = DEFAULTS.hold_out,
     learning: Annotated[str, typer.Option(help="auto, host or resident.")] = DEFAULTS.learning,
     set_: Set = [],  # noqa: B006
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the run [default: a dated one under runs/].")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run [default: a dated one under runs/].")] = None,
     data_dir: DataDir = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     as_json: Json = False,
@@ -136,22 +139,25 @@ def train(
     }
     if resume:
         settings = _resumed(out, {k: v for k, v in given.items() if _was_given(context, k)})
-        folder = out or Path()
     else:
         settings = settings_from(given)
-        folder = out or _dated_folder(settings)
-        if (folder / "last.pt").exists():
-            raise InputError(f"{folder} already holds a run: add --resume to go on with it, or choose another --out")
-    settings.data_set(data_dir)  # what is wrong with the data or the layers is said before a folder is made
-    writable_folder(folder)
-    history = train_run(settings, data_dir=data_dir, out=folder, resume=resume)
+        if out is not None and (out / "last.pt").exists():
+            raise InputError(f"{out} already holds a run: add --resume to go on with it, or choose another --out")
+    with prepared(settings, data_dir=data_dir) as run:
+        folder = writable_folder(out or _dated_folder(settings))
+        try:
+            history = run.train(out=folder, resume=resume)
+        except KeyboardInterrupt:
+            again = f" --data-dir {data_dir}" if data_dir else ""
+            error_console.print(f"stopped; go on with: mep-neuro train --resume --out {folder}{again}")
+            raise typer.Exit(130) from None
     report = account(history.counts)
     if as_json:
         _print_json(_document(settings, history, report, folder))
     else:
         _print_history(history, settings)
         _print_account(report)
-        out_console.print(f"Checkpoints and history are in {folder}", highlight=False)
+        out_console.print(f"Checkpoints and history are in {folder}", soft_wrap=True)
 
 
 @app.command()
@@ -167,7 +173,7 @@ def compare(
 ) -> None:
     """Train the same network on several backends and set accuracy, time, operations and Joules side by side."""
     if backends is None:
-        names = [name for name in backend_names() if backend_class(name).availability()]
+        names = [name for name in backend_names() if _runs_here(name)]
     else:
         names = [name.strip() for name in backends.split(",")]
     settings = settings_from({"data": data, "layers": _layers(layers), "epochs": epochs, "seed": seed})
@@ -185,7 +191,7 @@ def data_list(data_dir: DataDir = None, as_json: Json = False) -> None:
     if as_json:
         _print_json([{"name": name, "folder": None if folder is None else str(folder)} for name, folder in rows])
         return
-    table = Table("data set", "where", "MB")
+    table = Table("data set", Column("where", overflow="fold"), Column("MB", justify="right"))
     for name, folder in rows:
         size = f"{data_sets.size_in_bytes(name, data_dir) / 1e6:.1f}" if folder else ""
         table.add_row(name, str(folder) if folder else f"not here: mep-neuro data get {name}", size)
@@ -196,7 +202,14 @@ def data_list(data_dir: DataDir = None, as_json: Json = False) -> None:
 def data_get(name: Annotated[str, typer.Argument(help="digits, mnist or fashion-mnist.")]) -> None:
     """Download a data set into mep-neuro's cache, checked byte for byte."""
     folder = data_sets.fetch(name)
-    out_console.print(f"{name} is in {folder}", highlight=False)
+    out_console.print(f"{name} is in {folder}", soft_wrap=True)
+
+
+def _runs_here(name: str) -> bool:
+    try:
+        return bool(backend_class(name).availability())
+    except BackendUnavailable:
+        return False
 
 
 def _layers(text: str) -> list[str]:
@@ -218,8 +231,8 @@ def _options(pairs: list[str]) -> dict[str, Any]:
 
 
 def _was_given(context: typer.Context, name: str) -> bool:
-    parameter = "set_" if name == "options" else name
-    return context.get_parameter_source(parameter) == click.core.ParameterSource.COMMANDLINE
+    source = context.get_parameter_source("set_" if name == "options" else name)
+    return source is not None and source.name == "COMMANDLINE"  # by name: Typer may bring a Click of its own
 
 
 def _resumed(out: Path | None, given: dict[str, Any]) -> RunSettings:
@@ -243,8 +256,16 @@ def _resumed(out: Path | None, given: dict[str, Any]) -> RunSettings:
 
 
 def _dated_folder(settings: RunSettings) -> Path:
+    """A new folder under runs/ that is this run's alone, even where another one starts in the same second."""
     now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    return Path("runs") / f"{now}_{settings.data}_{settings.backend}"
+    name = f"{now}_{settings.data}_{settings.backend}"
+    above = writable_folder("runs")
+    for number in itertools.count(1):
+        folder = above / (name if number == 1 else f"{name}_{number}")
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            return folder
+    raise AssertionError  # the count has no end
 
 
 def _document(settings: RunSettings, history: History, report: EnergyReport, folder: Path) -> dict[str, Any]:
@@ -265,46 +286,57 @@ def _print_json(document: object) -> None:
 
 
 def _print_history(history: History, settings: RunSettings) -> None:
-    title = f"{settings.data}, {'-'.join(map(str, settings.layers))} on {settings.backend}, learning: {history.learning}"
-    table = Table("epoch", "train cost", "train accuracy", "test accuracy", "unsettled", "seconds", title=title)
+    where = "the host" if history.learning == "host" else "the substrate"
+    title = f"{settings.data}, {'-'.join(map(str, settings.layers))} on {settings.backend}, learning on {where}"
+    table = _table("epoch", "train\ncost", "train\naccuracy", "test\naccuracy", "not\nsettled", "seconds", title=title)
     for r in history.epochs:
-        unsettled = f"{r.unconverged} of {r.samples} (residual {r.residual:.1g})" if r.unconverged else "none"
         row = (f"{r.epoch}", f"{r.train_cost:.4f}", _share(r.train_accuracy), _share(r.test_accuracy))
-        table.add_row(*row, unsettled, f"{r.seconds:.1f}")
+        table.add_row(*row, f"{r.unconverged:,}", f"{r.seconds:.1f}")
     out_console.print(table)
+    if any(r.unconverged for r in history.epochs):
+        worst = max(r.residual for r in history.epochs)
+        out_console.print(
+            f"Not settled: training samples of which a phase had not come to rest within max_steps; the largest "
+            f"residual was {worst:.2g}. More steps (--set max_steps=...) or a bounded activation may help."
+        )
 
 
 def _print_account(report: EnergyReport) -> None:
-    out_console.print(
-        f"Training took {_joules(report)} per sample on the profile {report.profile.name} (estimated, {report.grade}; "
-        f"{report.profile.title}).",
-        highlight=False,
-    )
-    if report.unpriced:
-        out_console.print(f"Not priced, hence '>=': {', '.join(report.unpriced)}.", highlight=False)
+    out_console.print(f"A training sample costs {_joules(report)} J (estimated; prices: {report.grade}).")
+    _print_prices(report)
+
+
+def _print_prices(report: EnergyReport) -> None:
+    """What the joules rest on: the profile, its sources, and what it leaves out."""
+    out_console.print(f"Profile {report.profile.name}: {report.profile.title}.")
     for source in report.sources:
-        out_console.print(f"  {source}", highlight=False)
+        out_console.print(f"  {source}")
+    if report.unpriced:
+        out_console.print(f"'>=' because these have no price in it: {', '.join(report.unpriced)}.")
 
 
 def _print_comparison(rows: list[Comparison], settings: RunSettings) -> None:
-    title = f"{settings.data}, {'-'.join(map(str, settings.layers))}, {settings.epochs} epochs, batch {settings.batch_size}"
-    table = Table("backend", "test accuracy", "seconds here", "MACs/sample", "estimated J/sample", title=title)
+    title = (
+        f"{settings.data}, {'-'.join(map(str, settings.layers))}, {settings.epochs} epochs, batch {settings.batch_size}"
+    )
+    heads = ("test\naccuracy", "seconds\nhere", "MACs a\nsample", "joules a sample\n(estimated)")
+    table = _table("backend", *heads, title=title)
     for row in rows:
         macs = row.counts.total("macs") / row.counts.samples
         accuracy = _share(row.history.last.test_accuracy)
         table.add_row(row.backend, accuracy, f"{row.seconds:.1f}", f"{macs:,.0f}", _joules(row.account))
     out_console.print(table)
-    _print_account(rows[0].account)
+    _print_prices(rows[0].account)
+
+
+def _table(first: str, *numbers: str, title: str) -> Table:
+    return Table(first, *(Column(head, justify="right") for head in numbers), title=title, title_justify="left")
 
 
 def _joules(report: EnergyReport) -> str:
     low, high = report.interval
-    return f"{'>= ' if report.lower_bound else ''}{report.joules_per_sample:.3g} J [{low:.3g}, {high:.3g}]"
+    return f"{'>= ' if report.lower_bound else ''}{report.joules_per_sample:.2e} [{low:.2e}, {high:.2e}]"
 
 
 def _share(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.2f} %"
-
-
-def _plain(error: BaseException) -> str:
-    return str(error).replace("[", "\\[")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,10 @@ from pathlib import Path
 from mep_neuro.accounting import EnergyReport, account
 from mep_neuro.counts import OperationCounts
 from mep_neuro.history import History
-from mep_neuro.runs import RunSettings, train
+from mep_neuro.profiles import hardware_profile
+from mep_neuro.runs import RunSettings, prepared, train
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,9 +54,18 @@ def compare(
     data_dir: Path | None = None,
     progress: bool | None = None,
 ) -> list[Comparison]:
-    """Train the same settings on each backend, from the same initial weights and in the same order of samples."""
+    """Train the same settings on each backend, from the same initial weights and in the same order of samples.
+
+    All backends are opened once, and the profile is read, before the first one trains: what is wrong is said then.
+    """
+    prices = hardware_profile(profile)
+    runs = [settings.model_copy(update={"backend": name}) for name in backends]
+    for run in runs:
+        with prepared(run, data_dir=data_dir):
+            pass
     rows = []
-    for name in backends:
-        history = train(settings.model_copy(update={"backend": name}), data_dir=data_dir, progress=progress)
-        rows.append(Comparison(name, history, account(history.counts, profile)))
+    for run in runs:
+        log.info("training on %s", run.backend)
+        history = train(run, data_dir=data_dir, progress=progress)
+        rows.append(Comparison(run.backend, history, account(history.counts, prices)))
     return rows

@@ -39,11 +39,13 @@ def encode_target(target: Tensor, outputs: tuple[int, ...], dtype: torch.dtype) 
     if not target.dtype.is_floating_point and target.dim() == 1 and len(outputs) == 1:
         if target.dtype is torch.bool:
             raise InputError("labels are booleans; give integers from 0, or one-hot values")
-        if len(target) and (int(target.min()) < 0 or int(target.max()) >= outputs[0]):
-            raise InputError(
-                f"labels run from {int(target.min())} to {int(target.max())}, "
-                f"but the network has {outputs[0]} outputs: labels must lie in 0..{outputs[0] - 1}"
-            )
+        if len(target):
+            low, high = (int(end) for end in torch.aminmax(target))
+            if low < 0 or high >= outputs[0]:
+                raise InputError(
+                    f"labels run from {low} to {high}, but the network has {outputs[0]} outputs: "
+                    f"labels must lie in 0..{outputs[0] - 1}"
+                )
         return F.one_hot(target.long(), outputs[0]).to(dtype)
     if target.shape[1:] != outputs:
         raise InputError(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 Shape: TypeAlias = tuple[int, ...]
@@ -108,17 +109,17 @@ class Coupling:
     in_shape: Shape
     out_shape: Shape
 
-    @property
+    @cached_property
     def weighted(self) -> Weighted | None:
         """The one operation with parameters, or None."""
         return next((o for o in self.operations if isinstance(o, Weighted)), None)
 
-    @property
+    @cached_property
     def macs(self) -> int:
         """Multiply-accumulates of one product, forward or back, for one sample."""
         return sum(o.macs for o in self.operations)
 
-    @property
+    @cached_property
     def weights(self) -> int:
         """Number of weights and biases."""
         o = self.weighted
@@ -129,14 +130,12 @@ class Coupling:
             matrix = matrix // o.groups * math.prod(o.kernel)
         return matrix + (0 if o.bias is None else o.out_shape[0])
 
-    @property
+    @cached_property
     def accumulates(self) -> int:
         """Additions without a product, for one sample: what average pooling does."""
-        return sum(
-            math.prod(o.out_shape) * math.prod(o.kernel) for o in self.operations if isinstance(o, AvgPool2d)
-        )
+        return sum(math.prod(o.out_shape) * math.prod(o.kernel) for o in self.operations if isinstance(o, AvgPool2d))
 
-    @property
+    @cached_property
     def parameters(self) -> tuple[str, ...]:
         """Names of its weight and bias."""
         o = self.weighted

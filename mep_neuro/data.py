@@ -62,9 +62,7 @@ class DataSet:
                 raise InputError(f"{self.name}: x_{part} is to be float32 and y_{part} int64; got {found}.")
             if y.ndim != 1 or x.ndim < 2 or len(x) != len(y) or not len(x):
                 found = f"{tuple(x.shape)} and {tuple(y.shape)}"
-                raise InputError(
-                    f"{self.name}: x_{part} is to be (n, *shape), y_{part} (n,), n > 0; got {found}."
-                )
+                raise InputError(f"{self.name}: x_{part} is to be (n, *shape), y_{part} (n,), n > 0; got {found}.")
             if y.min() < 0 or y.max() >= self.classes:
                 raise InputError(f"{self.name}: a label in y_{part} is outside 0 .. {self.classes - 1}.")
         if self.x_train.shape[1:] != self.x_test.shape[1:]:
@@ -126,9 +124,7 @@ def load(
     try:
         x_train, y_train, x_test, y_test = (f.read(p) for f, p in zip(collection.files, paths, strict=True))
     except DataError as error:
-        raise DataError(
-            f"{name}: {error} Replace the file by the original, or remove it. {cure(name)}"
-        ) from error
+        raise DataError(f"{name}: {error} Replace the file by the original, or remove it. {cure(name)}") from error
     _LOG.info("%s: read from %s", name, paths[0].parent)
     shift = (collection.mean, collection.std) if standardise else (0.0, 1.0)
     return DataSet(
@@ -184,9 +180,7 @@ def fetch(name: str, progress: bool = True) -> Path:
 def _check_name(name: str) -> None:
     if name not in data_names():
         known = ", ".join(data_names())
-        raise OptionError(
-            f"There is no data set {name!r}.{did_you_mean(name, data_names())} There are: {known}."
-        )
+        raise OptionError(f"There is no data set {name!r}.{did_you_mean(name, data_names())} There are: {known}.")
 
 
 def _paths(name: str, data_dir: str | os.PathLike[str] | None) -> tuple[Path, ...]:
@@ -200,9 +194,7 @@ def _paths(name: str, data_dir: str | os.PathLike[str] | None) -> tuple[Path, ..
 def _digits_file() -> Path:
     spec = find_spec("sklearn")
     if spec is None or spec.origin is None:
-        raise DataError(
-            "digits: it comes with scikit-learn, which is missing. Run `pip install scikit-learn`."
-        )
+        raise DataError("digits: it comes with scikit-learn, which is missing. Run `pip install scikit-learn`.")
     return Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz"
 
 
@@ -234,9 +226,7 @@ def _stratified(labels: npt.NDArray[np.int64], count: int, seed: int) -> npt.NDA
     try:
         order = np.random.RandomState(seed).permutation(len(labels))  # its stream is frozen for good
     except ValueError as error:
-        raise InputError(
-            f"The seed {seed} cannot be used: give a whole number from 0 to {2**32 - 1}."
-        ) from error
+        raise InputError(f"The seed {seed} cannot be used: give a whole number from 0 to {2**32 - 1}.") from error
     share = np.empty(len(labels))  # how far through its own class, in the shuffled order, each sample comes
     for label in np.unique(labels):
         members = order[labels[order] == label]

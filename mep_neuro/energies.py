@@ -32,9 +32,7 @@ def hopfield(x: Tensor, states: Sequence[Tensor], maps: Maps, activations: Seque
     return total
 
 
-def prediction_error(
-    x: Tensor, states: Sequence[Tensor], maps: Maps, activations: Sequence[Activation]
-) -> Tensor:
+def prediction_error(x: Tensor, states: Sequence[Tensor], maps: Maps, activations: Sequence[Activation]) -> Tensor:
     """E for each sample, (batch,); `maps[l]` is s -> f(s) + b."""
     total = x.new_zeros(len(x))
     below = x
@@ -53,7 +51,5 @@ ENERGIES: Mapping[str, Callable[[Tensor, Sequence[Tensor], Maps, Sequence[Activa
 def check_energy(name: str) -> str:
     """The energy's name, or `OptionError` with the nearest one."""
     if name not in ENERGIES:
-        raise OptionError(
-            f"no energy {name!r}; there are: {', '.join(ENERGIES)}.{did_you_mean(name, ENERGIES)}"
-        )
+        raise OptionError(f"no energy {name!r}; there are: {', '.join(ENERGIES)}.{did_you_mean(name, ENERGIES)}")
     return name

@@ -97,9 +97,7 @@ def write_json_atomically(path: str | os.PathLike[str], document: object) -> Non
     try:
         text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
     except ValueError as error:
-        raise InputError(
-            f"{path} cannot be written as JSON: {error}. Write null for what has no value."
-        ) from error
+        raise InputError(f"{path} cannot be written as JSON: {error}. Write null for what has no value.") from error
     write_text_atomically(path, text + "\n")
 
 

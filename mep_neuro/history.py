@@ -36,6 +36,13 @@ class EpochRecord:
     lr: float
     seconds: float
 
+    def summary(self) -> str:
+        """One line for a log."""
+        parts = [f"train cost {self.train_cost:.4f}"]
+        named = {"train": self.train_accuracy, "validation": self.validation_accuracy, "test": self.test_accuracy}
+        parts += [f"{name} accuracy {100 * value:.2f} %" for name, value in named.items() if value is not None]
+        return ", ".join([*parts, f"{self.seconds:.1f} s"])
+
 
 @dataclass
 class History:

@@ -81,9 +81,7 @@ class IdxFile:
             raise DataError(f"{origin} has dimensions {_times(shape)}; {self.name} has {_times(self.shape)}.")
         missing = len(header) + math.prod(self.shape) - len(content)
         if missing > 0:
-            raise DataError(
-                f"{origin} is truncated: {missing} of {math.prod(self.shape)} elements are missing."
-            )
+            raise DataError(f"{origin} is truncated: {missing} of {math.prod(self.shape)} elements are missing.")
         if missing < 0:
             raise DataError(f"{origin} is too long: bytes follow the {math.prod(self.shape)} elements.")
         md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()

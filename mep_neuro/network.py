@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,8 +16,8 @@ from mep_neuro.activations import IDENTITY, Activation, ClippedLinear
 from mep_neuro.couplings import Coupling, Dropout, Shape
 from mep_neuro.energies import ENERGIES, check_energy
 from mep_neuro.errors import InputError, NetworkError
+from mep_neuro.tracing import trace
 from mep_neuro.types import Array
-from mep_neuro.tracing import Stage, trace
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Population:
     shape: Shape
     activation: Activation
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Number of units."""
         return math.prod(self.shape)
@@ -73,25 +74,37 @@ class EnergyNetwork:
         """The last population, s_L."""
         return self.populations[-1]
 
+    @cached_property
+    def _owners(self) -> tuple[tuple[str, nn.Module, str], ...]:
+        """(parameter's name, its module, its name there): looked up once, since it is asked for at every step."""
+        names = [name for name, _ in self.module.named_parameters()]
+        return tuple((n, self.module.get_submodule(n.rpartition(".")[0]), n.rpartition(".")[2]) for n in names)
+
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
         """The module's parameters by name, as they are now."""
-        return dict(self.module.named_parameters())
+        return {name: getattr(owner, own) for name, owner, own in self._owners}
 
     @property
     def trained(self) -> tuple[str, ...]:
         """Names of the parameters that are not frozen (`requires_grad`)."""
-        return tuple(name for name, p in self.module.named_parameters() if p.requires_grad)
+        return tuple(name for name, p in self.parameters.items() if p.requires_grad)
 
     @property
     def dtype(self) -> torch.dtype:
         """The parameters' floating type."""
-        return next(self.module.parameters()).dtype
+        return self._first.dtype
 
     @property
     def device(self) -> torch.device:
         """Where the parameters are."""
-        return next(self.module.parameters()).device
+        return self._first.device
+
+    @property
+    def _first(self) -> Tensor:
+        _, owner, own = self._owners[0]
+        first: Tensor = getattr(owner, own)
+        return first
 
     def dropping(self) -> bool:
         """Whether some Dropout is in training mode, so that masks must be drawn."""
@@ -159,12 +172,8 @@ class EnergyNetwork:
         return {
             "energy": self.energy_name,
             "input_shape": list(self.input_shape),
-            "populations": [
-                {"shape": list(p.shape), "activation": repr(p.activation)} for p in self.populations
-            ],
-            "couplings": [
-                [{"operation": type(o).__name__, **_plain(o)} for o in c.operations] for c in self.couplings
-            ],
+            "populations": [{"shape": list(p.shape), "activation": repr(p.activation)} for p in self.populations],
+            "couplings": [[{"operation": type(o).__name__, **_plain(o)} for o in c.operations] for c in self.couplings],
         }
 
     def _affine(

@@ -97,7 +97,5 @@ def nudging_of(nudging: Nudging | str) -> Nudging:
     if not isinstance(nudging, str):
         return nudging
     if nudging not in NUDGINGS:
-        raise OptionError(
-            f"no nudging {nudging!r}; there are: {', '.join(NUDGINGS)}.{did_you_mean(nudging, NUDGINGS)}"
-        )
+        raise OptionError(f"no nudging {nudging!r}; there are: {', '.join(NUDGINGS)}.{did_you_mean(nudging, NUDGINGS)}")
     return NUDGINGS[nudging]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,7 +82,8 @@ class EquilibriumPropagation:
                     the free outputs; the gradient is then that of -<force, outputs>.
         accumulate: add to `p.grad` instead of replacing it. Frozen parameters get no gradient.
         """
-        gradient = self.gradient(self.relax(x, target, force=force))
+        terms = self.relax(x, target, force=force).terms  # a free phase that is no term is let go before the contrast
+        gradient = self.gradient(terms)
         self.put(gradient, accumulate=accumulate)
         return gradient
 
@@ -121,9 +122,9 @@ class EquilibriumPropagation:
         nudged = iter(self.substrate.settle_each(free.x, nudges, free))
         return Phases(free, tuple((weight, next(nudged) if beta != 0 else free) for beta, weight in terms))
 
-    def gradient(self, phases: Phases) -> dict[str, Tensor]:
-        """The contrast of settled phases as a gradient; nothing is put anywhere."""
-        contrast = self.substrate.contrast([(-weight, e) for weight, e in phases.terms])
+    def gradient(self, terms: Sequence[tuple[complex, Equilibrium]]) -> dict[str, Tensor]:
+        """The contrast of settled phases, `Phases.terms`, as a gradient; nothing is put anywhere."""
+        contrast = self.substrate.contrast([(-weight, e) for weight, e in terms])
         own = self.network.parameters
         return {name: _tensor(value, own[name]) for name, value in contrast.items() if own[name].requires_grad}
 
@@ -160,7 +161,7 @@ class EquilibriumPropagation:
 
     def outputs(self, equilibrium: Equilibrium) -> Tensor:
         """An equilibrium's outputs as a tensor like the parameters."""
-        return _tensor(equilibrium.outputs, next(iter(self.network.parameters.values())))
+        return torch.as_tensor(equilibrium.outputs).to(self.network.device, self.network.dtype)
 
     def update_substrate(self) -> None:
         """Bring the substrate's parameters up to date with the module's.
@@ -241,5 +242,3 @@ class EquilibriumPropagation:
 
 def _tensor(value: Array, like: Tensor) -> Tensor:
     return torch.as_tensor(value).to(like.device, like.dtype)
-
-

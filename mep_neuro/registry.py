@@ -93,5 +93,3 @@ def _entry_point(name: str) -> EntryPoint:
 
 def _reinstall(point: EntryPoint) -> str:
     return f"pip install --force-reinstall {point.dist.name}" if point.dist else "install it again"
-
-

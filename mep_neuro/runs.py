@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,14 +13,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
 from mep_neuro.activations import activation_module
+from mep_neuro.checkpoints import read_checkpoint
 from mep_neuro.data import DataSet, load
 from mep_neuro.errors import InputError, did_you_mean
-from mep_neuro.files import write_json_atomically
+from mep_neuro.files import writable_folder, write_json_atomically
 from mep_neuro.history import History
 from mep_neuro.network import EnergyNetwork
 from mep_neuro.propagation import EquilibriumPropagation
 from mep_neuro.registry import backend
-from mep_neuro.training import fit
+from mep_neuro.training import fit, learning_place
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
 
@@ -40,8 +42,8 @@ class RunSettings(BaseModel):
     nudging: str = "centered"
     cost: str = "squared_error"
     optimizer: Literal["sgd", "adam", "adamw"] = "adam"
-    lr: float | None = Field(default=None, gt=0)
-    seed: int = Field(default=0, ge=0)
+    lr: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     hold_out: int = Field(default=0, ge=0)
     learning: Literal["auto", "host", "resident"] = "auto"
     options: dict[str, Any] = Field(default_factory=dict)
@@ -54,7 +56,9 @@ class RunSettings(BaseModel):
     def model(self) -> nn.Sequential:
         """Linear layers of these sizes with the activation between them, drawn from the seed."""
         if len(self.layers) < 2 or min(self.layers) < 1:
-            raise InputError(f"layers is {','.join(map(str, self.layers))}; give at least inputs and outputs: 64,128,10")
+            raise InputError(
+                f"layers is {','.join(map(str, self.layers))}; give at least inputs and outputs: 64,128,10"
+            )
         torch.manual_seed(self.seed)
         parts = list[nn.Module]()
         for i, (inputs, outputs) in enumerate(zip(self.layers, self.layers[1:], strict=False)):
@@ -103,6 +107,45 @@ def opened(settings: RunSettings) -> Iterator[EquilibriumPropagation]:
         )
 
 
+@dataclass(frozen=True)
+class PreparedRun:
+    """A run of which all is checked that can be before it starts: its data, and a learner on an open substrate."""
+
+    settings: RunSettings
+    data: DataSet
+    learner: EquilibriumPropagation
+
+    def train(self, *, out: Path | None = None, resume: bool = False, progress: bool | None = None) -> History:
+        """Run it. With `out`, the settings are kept there as `config.json` beside the checkpoints."""
+        if out is not None:
+            if resume:  # nothing is written where there is nothing to go on with
+                read_checkpoint(out / "last.pt", self.learner.network)
+            config = writable_folder(out) / "config.json"
+            write_json_atomically(config, self.settings.model_dump(mode="json"))
+        return fit(
+            self.learner,
+            (self.data.x_train, self.data.y_train),
+            (self.data.x_test, self.data.y_test),
+            optimizer=self.settings.torch_optimizer(self.learner.network.module),
+            epochs=self.settings.epochs,
+            batch_size=self.settings.batch_size,
+            learning=self.settings.learning,
+            seed=self.settings.seed,
+            out=out,
+            resume=resume,
+            progress=progress,
+        )
+
+
+@contextmanager
+def prepared(settings: RunSettings, *, data_dir: Path | None = None) -> Iterator[PreparedRun]:
+    """A run that is ready to start; what is wrong with its settings or data is said here, and nothing is written."""
+    data = settings.data_set(data_dir)
+    with opened(settings) as learner:
+        learning_place(learner, settings.learning)
+        yield PreparedRun(settings, data, learner)
+
+
 def train(
     settings: RunSettings,
     *,
@@ -111,21 +154,6 @@ def train(
     resume: bool = False,
     progress: bool | None = None,
 ) -> History:
-    """Run it. With `out`, the settings are kept there as `config.json` beside the checkpoints."""
-    data = settings.data_set(data_dir)
-    with opened(settings) as learner:
-        if out is not None and not resume:
-            write_json_atomically(out / "config.json", settings.model_dump(mode="json"))
-        return fit(
-            learner,
-            (data.x_train, data.y_train),
-            (data.x_test, data.y_test),
-            optimizer=settings.torch_optimizer(learner.network.module),
-            epochs=settings.epochs,
-            batch_size=settings.batch_size,
-            learning=settings.learning,
-            seed=settings.seed,
-            out=out,
-            resume=resume,
-            progress=progress,
-        )
+    """Prepare a run and train it; see `PreparedRun.train`."""
+    with prepared(settings, data_dir=data_dir) as run:
+        return run.train(out=out, resume=resume, progress=progress)

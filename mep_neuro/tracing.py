@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 from mep_neuro.activations import IDENTITY, Activation, activation_of
 from mep_neuro.couplings import (
@@ -25,9 +25,7 @@ from mep_neuro.couplings import (
 )
 from mep_neuro.errors import NetworkError
 
-HELD = (
-    "Linear, Conv2d, AvgPool2d, Flatten, Dropout and ReLU, ReLU6, Hardsigmoid, Hardtanh, Sigmoid, Tanh, Identity"
-)
+HELD = "Linear, Conv2d, AvgPool2d, Flatten, Dropout and ReLU, ReLU6, Hardsigmoid, Hardtanh, Sigmoid, Tanh, Identity"
 
 INSTEAD = {
     "MaxPool2d": "nn.AvgPool2d: a maximum is not linear, so it has no adjoint",
@@ -132,7 +130,7 @@ def _check_parameters(module: nn.Module, leaves: list[Leaf]) -> None:
                 if name == "weight":
                     raise NetworkError(f"{leaf} has no {name}: it was taken out; give the layer its parameter back")
                 continue
-            if isinstance(p, UninitializedTensorMixin):
+            if is_lazy(p):
                 raise NetworkError(f"{leaf} is not initialised yet: use its eager twin with its sizes")
             if id(p) in owners:
                 raise NetworkError(f"{leaf} shares its {name} with {owners[id(p)]}: give each its own")
@@ -219,7 +217,7 @@ def _operation(leaf: Leaf, shape: Shape) -> Operation:
 
 
 def _names(leaf: Leaf) -> tuple[str, str | None]:
-    return f"{leaf.name}.weight", None if leaf.module.bias is None else f"{leaf.name}.bias"
+    return f"{leaf.name}.weight", None if getattr(leaf.module, "bias", None) is None else f"{leaf.name}.bias"
 
 
 def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:

@@ -33,8 +33,8 @@ CONVERGED = 1e-3
 ROUNDING = 8 * EPS
 """Changes of so many units in the last place are rounding, and count as rest."""
 
-DEFAULT_STEPS = (20, 10)
-"""Iterations of the free and of each nudged phase."""
+DEFAULT_STEPS = 20
+"""Iterations of a phase."""
 
 
 @final

@@ -124,6 +124,8 @@ def _pulled_drive(activation: Activation, drive: Array, pull: Pull) -> Array:
     a, h = drive, excess(drive)
     for _ in range(NEWTON_STEPS):
         step, share = _newton_step(activation, a, h, pull), np.ones(size(h).shape)
+        if _rounding(step, a):
+            break
         for _ in range(HALVINGS):
             trial = a - share * step
             left = excess(trial)
@@ -176,6 +178,11 @@ def _downhill(activation: Logistic, mean: Array, pull: Pull, z: Array) -> Array:
                 break
             share = np.where(worse, share / 2, share)
         z = np.where(worse, z, trial)
-        if (np.abs(step) <= 4 * EPS * np.maximum(1, np.abs(z))).all():
+        if _rounding(step, z):
             break
     return z
+
+
+def _rounding(step: Array, of: Array) -> bool:
+    """Whether a step is no more than rounding everywhere."""
+    return bool((np.abs(step) <= 4 * EPS * np.maximum(1, np.abs(of))).all())

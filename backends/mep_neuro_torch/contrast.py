@@ -2,7 +2,8 @@
 
 For weights that sum to zero, with bars for means over the K phases and deltas from them,
 
-    sum_k w_k post_k (x) pre_k = [sum w_k dpost_k] (x) mean pre + mean post (x) [sum w_k dpre_k] + sum w_k dpost_k (x) dpre_k
+    sum_k w_k post_k (x) pre_k = [sum w_k dpost_k] (x) mean pre + mean post (x) [sum w_k dpre_k]
+                                 + sum w_k dpost_k (x) dpre_k
 
 The last sum is zero for two phases, and pre does not differ on the clamped input. So a first coupling costs one
 product, any other two, whatever beta.
@@ -27,7 +28,7 @@ def products(phases: int, level: int) -> int:
 def contrast(
     network: EnergyNetwork,
     x: Tensor,
-    ends: Sequence[tuple[Sequence[Tensor], Sequence[Tensor]]],
+    ends: Sequence[Sequence[Sequence[Tensor]]],
     weights: Sequence[complex],
     parameters: Sequence[Weights],
     masks: Masks,
@@ -38,33 +39,38 @@ def contrast(
     """
     trained, found = set(network.trained), dict[str, Tensor]()
     share = [w / len(x) for w in weights]
-    for level, coupling in enumerate(network.couplings):
-        wanted = trained.intersection(coupling.parameters)
+    # the first coupling last: its gradient is the largest, and what the others needed is free again by then
+    for level, coupling in reversed(list(enumerate(network.couplings))):
         operation = coupling.weighted
-        if not wanted or operation is None:
+        if operation is None or not trained.intersection(coupling.parameters):
             continue
         posts = [end[0][level] for end in ends]
+        pres = [end[1][level - 1] for end in ends] if level else None
         rise = _weighted(posts, share)
-        if operation.bias in wanted and operation.bias is not None:
-            found[operation.bias] = _real(bias_statistic(coupling, _real(rise), masks))
-        if operation.weight not in wanted:
-            continue
-        if level == 0:
-            post, pre, copies = _real(rise), x, 1
-        else:
-            pres = [end[1][level - 1] for end in ends]
-            lefts, rights = [rise, _mean(posts)], [_mean(pres), _weighted(pres, share)]
-            if len(ends) > 2:
-                lefts += [w * (p - lefts[1]) for w, p in zip(share, posts, strict=True)]
-                rights += [p - rights[0] for p in pres]
-            if rise.is_complex():  # Re(a b) = Re a Re b - Im a Im b
-                lefts, rights = _parts(lefts, -1), _parts(rights, 1)
-            post, pre, copies = torch.cat(lefts), torch.cat(rights), len(lefts)
-        grown = {name: repeated(mask, copies) for name, mask in masks.items()}
-        value = statistic(coupling, post, pre, parameters[level], grown)
-        if value is not None:
+        if operation.bias in trained and operation.bias is not None:
+            found[operation.bias] = bias_statistic(coupling, _real(rise), masks)
+        if operation.weight in trained:
+            post, pre = (_real(rise), x) if pres is None else _factors(rise, posts, pres, share)
+            copies = len(post) // len(x)
+            grown = {name: repeated(mask, copies) for name, mask in masks.items()}
+            value = statistic(coupling, post, pre, parameters[level], grown)
+            assert value is not None
             found[operation.weight] = value
+            del post, pre
     return found
+
+
+def _factors(
+    rise: Tensor, posts: Sequence[Tensor], pres: Sequence[Tensor], share: Sequence[complex]
+) -> tuple[Tensor, Tensor]:
+    """The factors of the sum above, stacked along the batch, so that one product sums them all."""
+    lefts, rights = [rise, _mean(posts)], [_mean(pres), _weighted(pres, share)]
+    if len(posts) > 2:
+        lefts += [w * (p - lefts[1]) for w, p in zip(share, posts, strict=True)]
+        rights += [p - rights[0] for p in pres]
+    if rise.is_complex():  # Re(a b) = Re a Re b - Im a Im b
+        lefts, rights = _parts(lefts, -1), _parts(rights, 1)
+    return torch.cat(lefts), torch.cat(rights)
 
 
 def _weighted(phases: Sequence[Tensor], weights: Sequence[complex]) -> Tensor:
@@ -82,7 +88,7 @@ def _mean(phases: Sequence[Tensor]) -> Tensor:
 
 
 def _plain(weight: complex) -> complex:
-    return weight.real if isinstance(weight, complex) and weight.imag == 0 else weight
+    return weight.real if weight.imag == 0 else weight
 
 
 def _real(value: Tensor) -> Tensor:

@@ -41,9 +41,9 @@ def steepness(activation: Activation, drive: Tensor) -> tuple[Tensor, Tensor]:
 class Pull:
     """The nudge on the output population, made ready once a phase.
 
-    c, q:  of the quadratic form above; each (batch, *outputs) or broadcast to it.
+    c, q:       of the quadratic form above; each (batch, *outputs) or broadcast to it.
     gain, push: of the closed form s = clip(gain drive + push) of a clipped linear activation.
-    logits: whether the cost is a cross-entropy; then beta is c and the target is `target`.
+    target:     of a cross-entropy, whose beta is c; None for the quadratic form.
     """
 
     activation: Activation
@@ -52,15 +52,6 @@ class Pull:
     gain: Tensor
     push: Tensor
     target: Tensor | None = None
-
-    @classmethod
-    def ready(cls, activation: Activation, c: Tensor, q: Tensor, target: Tensor | None = None) -> Pull:
-        """Work out what does not change while the phase settles."""
-        gain = push = c
-        if isinstance(activation, ClippedLinear):
-            gain = activation.slope / (1 + activation.slope * c)
-            push = gain * (q + activation.offset / activation.slope)
-        return cls(activation, c, q, gain, push, target)
 
     def minimum(self, drive: Tensor, s: Tensor) -> Tensor:
         """argmin_s G(s) - <s, drive> + beta C(s); `s` is where Newton starts."""
@@ -87,14 +78,12 @@ class Pull:
             diagonal = 1 + self.c * p
             g = (s - drive + self.c * (p - self.target)) / diagonal
             w = p / diagonal
-            s = s - g - w * (self.c * (p * g).sum(1, keepdim=True)) / (
-                1 - self.c * (p * w).sum(1, keepdim=True)
-            )
+            s = s - g - w * (self.c * (p * g).sum(1, keepdim=True)) / (1 - self.c * (p * w).sum(1, keepdim=True))
         return s
 
 
 def prox(activation: Activation, mu: Tensor, c: Tensor | float, q: Tensor) -> Tensor:
-    """argmin_z 1/2 (z - mu)^2 + c/2 rho(z)^2 - q rho(z): the least of its regions' minima; Newton where rho is smooth."""
+    """argmin_z 1/2 (z - mu)^2 + c/2 rho(z)^2 - q rho(z): the least of its regions; Newton where smooth."""
     if activation == IDENTITY:
         return (mu + q) / (1 + c)
     if not isinstance(activation, ClippedLinear):

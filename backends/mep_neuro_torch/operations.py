@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.nn.grad import conv2d_weight
 
 from mep_neuro.couplings import AvgPool2d, Conv2d, Coupling, Dense, Dropout, Operation
+from mep_neuro.network import EnergyNetwork
 
 Weights: TypeAlias = tuple[Tensor | None, Tensor | None]
 """A coupling's weight and bias."""
@@ -89,9 +90,7 @@ def _forward(o: Operation, s: Tensor, weight: Tensor | None, bias: Tensor | None
         case Conv2d() if weight is not None:
             return F.conv2d(s, weight, bias, o.stride, o.padding, o.dilation, o.groups)
         case AvgPool2d():
-            return F.avg_pool2d(
-                s, o.kernel, o.stride, o.padding, o.ceil_mode, o.count_include_pad, o.divisor_override
-            )
+            return F.avg_pool2d(s, o.kernel, o.stride, o.padding, o.ceil_mode, o.count_include_pad, o.divisor_override)
         case Dropout():
             return s * masks[o.name] if o.name in masks else s
     return s.reshape(len(s), *o.out_shape)
@@ -128,3 +127,15 @@ def _first(masks: Masks) -> Masks:
 def repeated(s: Tensor, copies: int) -> Tensor:
     """The batch, `copies` times over."""
     return s if copies == 1 else s.repeat(copies, *[1] * (s.dim() - 1))
+
+
+def draw_masks(network: EnergyNetwork, batch: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """One mask a sample for each Dropout in training mode."""
+    masks = dict[str, Tensor]()
+    for coupling in network.couplings:
+        for o in coupling.operations:
+            rate = network.dropout_rate(o)
+            if rate > 0 and isinstance(o, Dropout):
+                keep = torch.empty(batch, *o.in_shape, dtype=network.dtype, device=generator.device)
+                masks[o.name] = keep.bernoulli_(1 - rate, generator=generator).div_(1 - rate)
+    return masks

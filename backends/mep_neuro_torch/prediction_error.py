@@ -38,7 +38,8 @@ def squared_norm(coupling: Coupling, weights: Weights, like: Tensor) -> Tensor:
     for o in coupling.operations:  # a mask multiplies by at most 1 / (1 - rate)
         widened *= 1 / (1 - o.rate) ** 2 if isinstance(o, Dropout) else 1.0
     floor = torch.finfo(v.dtype).eps
-    return (torch.linalg.vector_norm(v) * (MARGIN * widened)).clamp_min(floor)
+    bound: Tensor = torch.linalg.vector_norm(v) * (MARGIN * widened)
+    return bound.clamp_min(floor)
 
 
 @final

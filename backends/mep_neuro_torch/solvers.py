@@ -100,7 +100,7 @@ def anderson(relaxation: Relaxation, course: Course) -> None:
         history.append((g, f))
         del history[:-ANDERSON_MEMORY]
         mixed = _mix(history)
-        parts = mixed.split([s[0].numel() for s in new], 1)
+        parts = torch.split_with_sizes(mixed, [s[0].numel() for s in new], 1)
         return [part.reshape(s.shape) for part, s in zip(parts, new, strict=True)]
 
     _at_once(relaxation, course, extrapolate)
@@ -114,7 +114,8 @@ def _mix(history: list[tuple[Tensor, Tensor]]) -> Tensor:
     gram = gram / size[:, None, None] + ANDERSON_RIDGE * torch.eye(len(history), dtype=g.dtype, device=g.device)
     a = torch.linalg.solve_ex(gram, torch.ones_like(gram[:, :, :1]))[0]
     a = a / a.sum(1, keepdim=True)
-    return (a.mT @ g).squeeze(1)
+    mixed: Tensor = (a.mT @ g).squeeze(1)
+    return mixed
 
 
 def _at_once(

@@ -123,7 +123,7 @@ class Bench:
         """Options to settle fully, where the backend has them and settles without noise."""
         if self.capabilities.dynamics != "rate" or not self.capabilities.deterministic or not self.has("max_steps"):
             return {}
-        return {"max_steps": 3000, "tolerance": 1e-9} if self.has("tolerance") else {"max_steps": 300}
+        return {"max_steps": 3000, "tolerance": 1e-10} if self.has("tolerance") else {"max_steps": 300}
 
 
 def distance(measured: Tensor, expected: Tensor, scale: float = 0.0) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 
 from mep_neuro.counts import OPERATIONS, PHASES, OperationCounts
@@ -40,11 +42,15 @@ def counts_grow_with_samples(bench: Bench) -> None:
                 before = rig.substrate.counts()
                 _step(rig, torch.arange(len(rig.x)).repeat(copies))
                 found.append(rig.substrate.counts() - before)
-        rig.require(found[1].samples == 2 * found[0].samples == 2 * len(rig.x), f"{found[1].samples} samples are counted")
+        rig.require(
+            found[1].samples == 2 * found[0].samples == 2 * len(rig.x), f"{found[1].samples} samples are counted"
+        )
         for phase in PHASES:
             for operation in (o for o in OPERATIONS if o in PER_SAMPLE):
                 one, two = found[0][phase, operation], found[1][phase, operation]
-                rig.require(two == 2 * one, f"{operation} of phase {phase!r}: {one} for a batch, {two} for it twice over")
+                rig.require(
+                    two == 2 * one, f"{operation} of phase {phase!r}: {one} for a batch, {two} for it twice over"
+                )
 
 
 @law("L4", cases)
@@ -59,7 +65,7 @@ def counts_know_their_phase(bench: Bench) -> None:
             readings.append(rig.substrate.counts())
             rig.contrast([(1.0, nudged), (-1.0, free)])
             readings.append(rig.substrate.counts())
-            windows = [after - before for before, after in zip(readings, readings[1:], strict=False)]
+            windows = [after - before for before, after in itertools.pairwise(readings)]
             for window, phase in zip(windows, ("free", "nudged", "update"), strict=True):
                 here = {p for p, _ in window.entries} - {"input_output"}
                 rig.require(here == {phase}, f"the {phase} phase counts under {sorted(here) or 'nothing'}")
@@ -96,15 +102,14 @@ def iterations_are_a_hand_count(bench: Bench) -> None:
         for phase in ("free", "nudged"):
             wanted = 2 * sum(c.macs for c in rig.network.couplings[1:]) * len(rig.x)
             rig.require(
-                more[phase, "macs"] == wanted,  # type: ignore[index]
-                f"a fifth {phase} iteration counts {more[phase, 'macs']} macs; by hand it is {wanted}",  # type: ignore[index]
+                more[phase, "macs"] == wanted,
+                f"a fifth {phase} iteration counts {more[phase, 'macs']} macs; by hand it is {wanted}",
             )
 
 
 @law("L4", cases, rate)
 def updates_are_a_hand_count(bench: Bench) -> None:
-    """A contrast of two phases takes n_0 n_1 macs on the clamped coupling, which differs in one end only, and twice
-    n_l-1 n_l on the others."""
+    """A contrast of two phases takes n_l-1 n_l macs a sample twice, but once on the clamped coupling."""
     for case in bench.cases:
         with bench.open(case, settled=False) as rig:
             free = rig.free()

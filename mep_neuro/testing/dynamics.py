@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+from functools import partial
+
 import torch
 from torch import nn
 
 from mep_neuro.errors import SettlingError
-from mep_neuro.propagation import EquilibriumPropagation
 from mep_neuro.testing import oracle
 from mep_neuro.testing.bench import Bench, distance, stacked
 from mep_neuro.testing.law import cases, coupling, deterministic, energy, forces, law, option, rate
 from mep_neuro.testing.rig import Rig, take
+
+CURVATURE = 3.0
+"""How many times the error of states the projected gradient may be, on the suite's networks."""
 
 STEPS = 8
 STRONG = 5.0
@@ -22,7 +27,9 @@ def free_phase_is_stationary(bench: Bench) -> None:
     """At free rest no state can lower E: s = rho(drive), or the prediction itself."""
     for case in bench.cases:
         with bench.open(case) as rig:
-            rig.require_small("the projected gradient of E at free rest", rig.unrest(rig.free()), bench.allowed())
+            rig.require_small(
+                "the projected gradient of E at free rest", rig.unrest(rig.free()), CURVATURE * bench.allowed()
+            )
 
 
 @law("L1", cases)
@@ -33,7 +40,9 @@ def nudged_phase_is_stationary(bench: Bench) -> None:
             free = rig.free()
             for beta in _betas(bench, rig):
                 rest = rig.unrest(rig.nudged(beta, free), rig.pull(beta))
-                rig.require_small(f"the projected gradient of E + beta C at rest, beta = {beta:g},", rest, bench.allowed())
+                rig.require_small(
+                    f"the projected gradient of E + beta C at rest, beta = {beta:g},", rest, CURVATURE * bench.allowed()
+                )
 
 
 @law("L1", cases, forces)
@@ -44,7 +53,9 @@ def forced_phase_is_stationary(bench: Bench) -> None:
             free, force = rig.free(), torch.tensor([1.0, -0.5, 0.25]).double().expand(len(rig.x), -1)
             for beta in _betas(bench, rig):
                 rest = rig.unrest(rig.forced(beta, free, force), oracle.force_pull(beta, force))
-                rig.require_small(f"the projected gradient under a force, beta = {beta:g},", rest, bench.allowed())
+                rig.require_small(
+                    f"the projected gradient under a force, beta = {beta:g},", rest, CURVATURE * bench.allowed()
+                )
 
 
 @law("L1", cases)
@@ -65,32 +76,31 @@ def outputs_follow_the_states(bench: Bench) -> None:
                     low, high = p.activation.low, p.activation.high
                     if oracle.bounded(rig.network) and high - low < 1e9:
                         over = max(float((s - high).max()), float((low - s).max()), 0.0) / (high - low)
-                        rig.require_small(f"how far population {level} leaves [{low:g}, {high:g}]", over, bench.allowed())
+                        rig.require_small(
+                            f"how far population {level} leaves [{low:g}, {high:g}]", over, bench.allowed()
+                        )
 
 
-@law("L1", cases, rate, option("max_steps"))
+@law("L1", cases, rate, deterministic, option("max_steps"))
 def energy_never_rises(bench: Bench) -> None:
     """From any start, one more iteration of the default solver never raises E + beta C, whatever the weights."""
     for case in (*bench.cases, *bench.chosen(layout="deep")):
         for gain in (1.0, STRONG):
-            with bench.open(case, change=lambda module, gain=gain: _strengthen(module, gain)) as rig:
+            with bench.open(case, change=partial(_strengthen, gain=gain)) as rig:
                 start = rig.anywhere(1)
                 held, x = rig.parameters(), rig.x
                 before = {beta: oracle.total(rig.network, x, start, held, rig.pull(beta)) for beta in (0.0, rig.beta)}
             for steps in range(1, STEPS + 1):
-                with bench.open(
-                    case, settled=False, max_steps=steps, change=lambda module, gain=gain: _strengthen(module, gain)
-                ) as rig:
+                with bench.open(case, settled=False, max_steps=steps, change=partial(_strengthen, gain=gain)) as rig:
                     begin = rig.begin(start)
                     for beta in before:
                         e = rig.nudged(beta, begin) if beta else rig.free(start=begin)
                         after = oracle.total(rig.network, x, rig.states(e), held, rig.pull(beta))
                         rise = float(((after - before[beta]) / before[beta].abs().clamp_min(1.0)).max())
-                        allowed = 1e-9 if bench.capabilities.deterministic else bench.capabilities.tolerance
                         rig.require_small(
                             f"the rise of E + {beta:g} C in iteration {steps}, weights {gain:g} times contracting,",
                             rise,
-                            allowed,
+                            1e-9,
                         )
                         before[beta] = after
 
@@ -156,7 +166,7 @@ def cost_falls_along_the_nudge(bench: Bench) -> None:
             shown = ", ".join(f"C = {c:.4g} at beta = {b:g}" for b, c in zip(path, costs, strict=True))
             rig.require(costs[-1] < costs[0], f"the nudge does not lower the cost: {shown}")
             slack = 0.0 if bench.capabilities.deterministic else bench.capabilities.tolerance * costs[0]
-            falls = all(after <= before + slack for before, after in zip(costs, costs[1:], strict=False))
+            falls = all(after <= before + slack for before, after in itertools.pairwise(costs))
             rig.require(falls, f"the cost rises along the nudge: {shown}")
 
 
@@ -166,7 +176,9 @@ def masks_are_held(bench: Bench) -> None:
     for case in bench.chosen(layout="dropout"):
         with bench.open(case) as rig:
             calm = rig.unrest(rig.free())
-            rig.require_small("the projected gradient with Dropout in evaluation mode", calm, bench.allowed())
+            rig.require_small(
+                "the projected gradient with Dropout in evaluation mode", calm, CURVATURE * bench.allowed()
+            )
             rig.network.module.train()
             x = rig.x[:1].repeat(16, *[1] * (rig.x.dim() - 1))
             free = rig.free(x)
@@ -174,7 +186,7 @@ def masks_are_held(bench: Bench) -> None:
             moved = distance(stacked(rig.states(e)), stacked(rig.states(free)))
             rig.require_small("what a nudge of nothing moves under Dropout", moved, bench.allowed())
             spread = float(stacked(rig.states(free)).std(0).max())
-            rig.require(spread > bench.allowed(1e-3), "16 copies of a sample rest at the same states: one mask for all, or none")
+            rig.require(spread > 1e-3, "16 copies of a sample rest at the same states: one mask for all, or none")
 
 
 @law("L1", cases, energy("hopfield"))
@@ -207,20 +219,6 @@ def unrest_is_reported(bench: Bench) -> None:
             begin = rig.begin(rig.anywhere(3))
             for e in (rig.free(start=begin), rig.nudged(rig.beta, begin)):
                 rig.require(not bool(e.converged.any()), "a phase of one iteration from a far start says that it rests")
-
-
-@law("L1", cases)
-def predictions_are_free_rest(bench: Bench) -> None:
-    """What the learner predicts are the outputs of the free phase of what the substrate holds."""
-    for case in bench.plain():
-        with bench.open(case) as rig:
-            learner = EquilibriumPropagation(rig.substrate)
-            with torch.no_grad():
-                for p in rig.network.parameters.values():
-                    p.mul_(0.8)
-            answer = learner.predict(rig.x.repeat(rig.repeats, *[1] * (rig.x.dim() - 1)).to(rig.network.device))
-            apart = distance(rig.mean(answer), rig.mean(rig.free().outputs))
-            rig.require_small("the difference of predict and the free outputs", apart, bench.allowed())
 
 
 def _betas(bench: Bench, rig: Rig) -> tuple[float, ...]:

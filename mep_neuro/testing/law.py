@@ -107,14 +107,18 @@ def resident(bench: Bench) -> str:
     return "" if bench.capabilities.resident_learning else "resident_learning is False"
 
 
-def fine(bench: Bench) -> str:
-    """States and weights are exact enough for orders in beta and finite differences."""
-    c = bench.capabilities
-    if c.weight_bits is not None:
-        return f"weight_bits is {c.weight_bits}: too coarse for finite differences and orders in beta"
-    if c.tolerance > 1e-3:
-        return f"tolerance is {c.tolerance:g}: too coarse for finite differences and orders in beta"
+def exact(bench: Bench) -> str:
+    """States are exact enough for orders in beta."""
+    tolerance = bench.capabilities.tolerance
+    if tolerance > 1e-3:
+        return f"tolerance is {tolerance:g}: too coarse for small nudges"
     return deterministic(bench)
+
+
+def fine_weights(bench: Bench) -> str:
+    """Weights can be changed by little, for finite differences."""
+    bits = bench.capabilities.weight_bits
+    return "" if bits is None else f"weight_bits is {bits}: too coarse for finite differences"
 
 
 def option(name: str) -> Need:
@@ -132,8 +136,3 @@ def energy(name: str) -> Need:
 def coupling(name: str) -> Need:
     """The backend holds this coupling."""
     return lambda bench: "" if name in bench.capabilities.couplings else f"couplings leave out {name!r}"
-
-
-def registered(bench: Bench) -> str:
-    """The backend is known by name."""
-    return "" if bench.registered else "the backend was given as a class, not by its registered name"

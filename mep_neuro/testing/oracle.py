@@ -1,7 +1,7 @@
 """What the laws compare with: the energy's definition in float64, differentiated by autograd. Never another backend.
 
-    F(s) = E(s; x) + nudge(s_L)                                          what a phase minimises
-    g    = dC(s_0)/dtheta = -(dC/ds)^T H^-1 d2E/ds dtheta,  H = d2E/ds2        the exact gradient, by implicit functions
+F(s) = E(s; x) + nudge(s_L)                                          what a phase minimises
+g    = dC(s_0)/dtheta = -(dC/ds)^T H^-1 d2E/ds dtheta,  H = d2E/ds2        the exact gradient, by implicit functions
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def total(
 
 def unrest(
     network: EnergyNetwork, x: Tensor, states: Sequence[Tensor], parameters: Values, pull: Pull | None = None
-) -> Tensor:
+) -> float:
     """How far states are from a stationary point of F: the largest projected gradient, over max(1, |s|); a number.
 
     Activities: |s - rho(rho^-1(s) - dF/ds)|, which for a clipped line is the gradient projected on its range. Drives:
@@ -106,11 +106,14 @@ def gradient(
         return dict(zip(own, torch.autograd.grad(loss, list(own.values())), strict=True))
     leaves = [s.clone().requires_grad_() for s in states]
     energy = network.energy(x, leaves, parameters=own).sum()
-    slope = _flat(torch.autograd.grad(energy, leaves, create_graph=True))
+    slopes = torch.autograd.grad(energy, leaves, create_graph=True)
+    slope = _flat(slopes)
     rows = [_flat(torch.autograd.grad(column.sum(), leaves, retain_graph=True)) for column in slope.unbind(1)]
-    free = _flat([_moves(p.activation, s) for p, s in zip(network.populations, states, strict=True)])
+    free = _flat([_moves(p.activation, s, g) for p, s, g in zip(network.populations, states, slopes, strict=True)])
     pairs = free[:, :, None] & free[:, None, :]
-    hessian = torch.where(pairs, torch.stack(rows, 1), torch.eye(free.shape[1], dtype=free.new_zeros(()).double().dtype))
+    hessian = torch.where(
+        pairs, torch.stack(rows, 1), torch.eye(free.shape[1], dtype=free.new_zeros(()).double().dtype)
+    )
     pull = torch.autograd.grad(cost_of(cost, outputs(network, leaves), target).sum(), leaves, materialize_grads=True)
     push = torch.where(free, _flat(pull), 0.0)
     adjoint = torch.linalg.solve(hessian, push)
@@ -141,10 +144,11 @@ def _inside(activation: Activation, s: Tensor) -> Tensor:
     return s.clamp(activation.low + margin, activation.high - margin)
 
 
-def _moves(activation: Activation, s: Tensor) -> Tensor:
-    """Which units are inside their range."""
+def _moves(activation: Activation, s: Tensor, slope: Tensor) -> Tensor:
+    """Which units no limit holds, judged by their drive: near a limit the noise of a state tells nothing."""
     if isinstance(activation, ClippedLinear):
-        return (s > activation.low) & (s < activation.high)
+        wanted = s - activation.slope * slope
+        return (wanted > activation.low) & (wanted < activation.high)
     return torch.ones_like(s, dtype=torch.bool)
 
 

@@ -1,4 +1,4 @@
-"""A rig: one substrate open on one of the suite's networks, with its samples, and the measurements that laws are made of.
+"""A rig: one substrate open on a network of the suite, with its samples, and the measurements that laws are made of.
 
 Samples, states and gradients are float64 tensors on the CPU here; the substrate gets and gives the arrays that it
 declares. With noise each sample stands in the batch many times over, and the rig looks at means over these.
@@ -18,6 +18,7 @@ from mep_neuro.backend import Backend
 from mep_neuro.errors import InputError
 from mep_neuro.network import EnergyNetwork
 from mep_neuro.nudging import Nudging
+from mep_neuro.propagation import EquilibriumPropagation
 from mep_neuro.testing import oracle
 from mep_neuro.testing.networks import Case, samples
 from mep_neuro.types import Array, Equilibrium, Nudge
@@ -26,9 +27,7 @@ from mep_neuro.types import Array, Equilibrium, Nudge
 class Rig:
     """An open substrate with its network and samples."""
 
-    def __init__(
-        self, case: Case, network: EnergyNetwork, substrate: Backend, repeats: int, tolerance: float
-    ) -> None:
+    def __init__(self, case: Case, network: EnergyNetwork, substrate: Backend, repeats: int, tolerance: float) -> None:
         self.case, self.network, self.substrate = case, network, substrate
         self.repeats, self.tolerance = repeats, tolerance
         self.x, self.target = samples(network)
@@ -99,7 +98,8 @@ class Rig:
 
     def mean(self, value: Array) -> Tensor:
         """Values of a batch that was fed, means over repeats."""
-        return take(value).unflatten(0, (self.repeats, -1)).mean(0)
+        tensor = take(value)
+        return tensor.reshape(self.repeats, -1, *tensor.shape[1:]).mean(0)
 
     def unrest(self, e: Equilibrium, pull: oracle.Pull | None = None) -> float:
         """How far an equilibrium is from a stationary point of F, by the oracle."""
@@ -127,6 +127,15 @@ class Rig:
         """The exact gradient of the mean cost at the free equilibrium, by the oracle."""
         free = self.states(self.free())
         return oracle.gradient(self.network, self.x, free, self.parameters(), self.case.cost, self.target)
+
+    def learner(self) -> EquilibriumPropagation:
+        """A learner on the substrate, with a nudging that it can do."""
+        return EquilibriumPropagation(
+            self.substrate,
+            beta=self.beta,
+            nudging="centered" if self.substrate.capabilities.negative_nudging else "one_sided",
+            cost=self.case.cost,
+        )
 
     def require(self, holds: bool, message: str) -> None:
         """Raise AssertionError unless it holds; the message is told the network."""

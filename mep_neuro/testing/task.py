@@ -35,7 +35,9 @@ def digits_are_learnt(bench: Bench) -> None:
             optimizer = torch.optim.Adam(module.parameters(), lr=0.01)
             for _ in range(EPOCHS):
                 for start in range(0, TRAIN, BATCH):
-                    learner.estimate(x[start : start + BATCH].to(network.device), y[start : start + BATCH].to(network.device))
+                    learner.estimate(
+                        x[start : start + BATCH].to(network.device), y[start : start + BATCH].to(network.device)
+                    )
                     optimizer.step()
             accuracy = _accuracy(learner, x[-TEST:], y[-TEST:])
         if accuracy < BAR:
@@ -50,10 +52,10 @@ def _model(family: str, bounded: bool) -> nn.Sequential:
         for p in module.parameters():
             bound = 64**-0.5 if p.dim() > 1 else 0.0
             p.copy_(torch.from_numpy(rng.uniform(-bound, bound, tuple(p.shape))))
-        module[0].bias.fill_(0.5 if family == "ClippedLinear" else 0.0)
+        next(p for p in module.parameters() if p.dim() == 1).fill_(0.5 if family == "ClippedLinear" else 0.0)
     return module
 
 
 def _accuracy(learner: EquilibriumPropagation, x: Tensor, y: Tensor) -> float:
-    parts = [learner.predict(part.to(learner.network.device)).argmax(1).cpu() for part in x.split(BATCH)]
+    parts = [learner.predict(part.to(learner.network.device)).argmax(1).cpu() for part in torch.split(x, BATCH)]
     return float((torch.cat(parts) == y).double().mean())
