@@ -177,7 +177,7 @@ def test_a_run_as_json_agrees_with_the_library(command: Command, tmp_path: Path)
         {**e, "seconds": 0} for e in history.to_json()["epochs"]
     ]
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == FILES
-    assert [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").open()] == document["epochs"]
+    assert [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text("utf-8").splitlines()] == document["epochs"]
 
 
 def test_a_run_for_a_reader_fits_80_columns(command: Command, tmp_path: Path) -> None:
@@ -461,7 +461,7 @@ def test_an_existing_run_is_not_overwritten(command: Command, run: Path) -> None
 
 def test_a_finished_run_can_be_read_again_and_goes_on(command: Command, run: Path) -> None:
     again = command("train", "--resume", "--out", "run", "--json").document
-    assert again["epochs"] == [json.loads(line) for line in (run / "history.jsonl").open()]
+    assert again["epochs"] == [json.loads(line) for line in (run / "history.jsonl").read_text("utf-8").splitlines()]
     assert len(again["epochs"]) == 1
     longer = command("train", "--resume", "--out", "run", "--epochs", 2, "--layers", "64,8,10", "--json").document
     assert [{**e, "seconds": 0} for e in longer["epochs"]] == [

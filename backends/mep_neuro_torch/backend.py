@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cmath
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -41,14 +42,13 @@ class Rest(NamedTuple):
     states: tuple[Tensor, ...]
     x: Tensor
     versions: tuple[int, ...]
-    weights: Sequence[Weights]
     masks: Masks
     free: tuple[Relaxation, Phase] | None
     """Of a free phase: what nudged phases go on from."""
-    ends: tuple[Sequence[Tensor], Sequence[Tensor]] | None
+    ends: Sequence[Sequence[Tensor]] | None
     """Of a nudged phase: (post, pre) of every coupling. The clamped drive is not kept: it would only fill memory."""
 
-    def local(self) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    def local(self) -> Sequence[Sequence[Tensor]]:
         """What each synapse sees."""
         if self.ends is not None:
             return self.ends
@@ -114,6 +114,7 @@ class TensorBackend(Backend):
     @torch.no_grad()
     def apply(self, update: Parameters) -> None:
         own = self.network.parameters
+        check_parameters({**own, **update}, own)
         for name, value in update.items():
             own[name].add_(value)
 
@@ -163,7 +164,7 @@ class TensorBackend(Backend):
         known = None if start is None else self._known(x, start)
         item, couplings = x.element_size(), self.network.couplings
         if known is not None and known.free is not None:
-            phase = known.free[1]
+            _, phase = known.free
         else:
             old = None if start is None else start.context
             masks = old.masks if isinstance(old, Rest) else draw_masks(self.network, len(x), self._generator)
@@ -175,6 +176,7 @@ class TensorBackend(Backend):
             for population in self.network.populations:
                 self._tally.neurons("free", population.size, len(x), item)
         else:
+            phase = replace(phase, bounds=self._norms(x, phase.weights))
             relaxation = self._blocks.resume(start.states, phase)
         if start is None or self._blocks.needs_bounds:  # the products of the forward pass, or of predicting again
             for coupling in couplings[1:]:
@@ -182,20 +184,14 @@ class TensorBackend(Backend):
         return relaxation, phase
 
     def _nudged(self, x: Tensor, nudges: Sequence[Nudge], start: Equilibrium | None) -> tuple[Equilibrium, ...]:
-        copies, known = len(nudges), None if start is None else self._known(x, start)
+        rows, known = len(nudges) * len(x), None if start is None else self._known(x, start)
         free = None if known is None else known.free
         relaxation, phase = free or self._begin(x, start)
         pull, slope = self._nudger.pull(nudges, self._blocks.outputs(relaxation.states))
         rounding = ROUNDING * torch.finfo(slope.dtype).eps / (self._tolerance or CONVERGED)
-        scale = torch.maximum(slope, repeated(rounding * self._size(relaxation), copies))
-        phase = Phase(
-            clamped=repeated(phase.clamped, copies),
-            weights=phase.weights,
-            masks={name: repeated(mask, copies) for name, mask in phase.masks.items()},
-            pull=pull,
-            bounds=self._norms(x, phase.weights),
-        )
-        relaxation = relaxation.again(phase, copies)
+        scale = torch.maximum(slope, repeated(rounding * self._size(relaxation), rows))
+        phase = Phase(phase.clamped, phase.weights, phase.masks, pull, self._norms(x, phase.weights))
+        relaxation = relaxation.again(phase, rows)
         course = self._course(scale, nudged=True, reached=free is None)
         before = list(relaxation.states)
         self._solver(relaxation, course)
@@ -231,7 +227,7 @@ class TensorBackend(Backend):
     ) -> tuple[Equilibrium, ...]:
         """One equilibrium for each nudge, out of the stacked batch; counted and looked over."""
         outputs, versions = self._blocks.outputs(relaxation.states), self._versions(x)
-        self._count("nudged" if course.nudged else "free", course, len(outputs))
+        self._count("nudged" if course.nudged else "free", course, relaxation)
         seen = course.residual.sum() if course.steps else outputs.sum()
         if not cmath.isfinite((seen if course.nudged else seen + x.sum()).item()):
             self._explain(x, relaxation, phase, course, before)
@@ -239,9 +235,10 @@ class TensorBackend(Backend):
         found = []
         for k, nudge in enumerate(nudges):
             rows = slice(k * len(x), (k + 1) * len(x))
-            states = tuple(s[rows] for s in relaxation.states)
-            masks = {name: mask[rows] for name, mask in phase.masks.items()}
-            ends = ([p[rows] for p in posts], [p[rows] for p in pres]) if course.nudged else None
+            # what all phases still share stands there once
+            states = tuple(s[rows] if len(s) > len(x) else s for s in relaxation.states)
+            sides = ([e[rows] if len(e) > len(x) else e for e in side] for side in (posts, pres))
+            ends = tuple(sides) if course.nudged else None
             free = None if course.nudged else (relaxation, phase)
             found.append(
                 Equilibrium(
@@ -252,7 +249,7 @@ class TensorBackend(Backend):
                     residual=course.residual[rows],
                     tolerance=self._tolerance or CONVERGED,
                     nudge=nudge,
-                    context=Rest(states, x, versions, phase.weights, masks, free, ends),
+                    context=Rest(states, x, versions, phase.masks, free, ends),
                 )
             )
         return tuple(found)
@@ -264,7 +261,7 @@ class TensorBackend(Backend):
         check_samples(x)
         check_finite(self.network.parameters)
         again = self._course(course.scale, nudged=course.nudged, reached=course.reached)
-        self._solver(Watched(relaxation.again(phase, 1), before, again), again)
+        self._solver(Watched(relaxation.again(phase, len(course.scale)), before, again), again)
 
     def _known(self, x: Tensor, equilibrium: Equilibrium) -> Rest | None:
         """An equilibrium's context, if it is of these samples, these parameters and its own states."""
@@ -292,13 +289,13 @@ class TensorBackend(Backend):
             self._bounds = (versions, [x.new_zeros(()), *(squared_norm(c, w, x) for c, w in pairs)])
         return self._bounds[1]
 
-    def _count(self, phase: CountedPhase, course: Course, batch: int) -> None:
+    def _count(self, phase: CountedPhase, course: Course, relaxation: Relaxation) -> None:
         item = self.network.dtype.itemsize
-        for level, (times, population) in enumerate(zip(course.updates, self.network.populations, strict=True)):
-            if times:
-                self._tally.neurons(phase, population.size, batch, item, times)
-                for index, back in self._blocks.products(level):
-                    self._tally.product(phase, self.network.couplings[index], batch, item, times, back=back)
+        for updated, population in zip(course.updates, self.network.populations, strict=True):
+            self._tally.neurons(phase, population.size, updated, item)
+        for (index, back, rows), times in relaxation.products.items():
+            self._tally.product(phase, self.network.couplings[index], rows, item, times, back=back)
+        relaxation.products.clear()
 
 
 def _blocks(network: EnergyNetwork, compiled: bool | str) -> Blocks:

@@ -46,7 +46,7 @@ class Watched(Relaxation):
 
     def __init__(self, inner: Relaxation, states: Sequence[Tensor], course: Course) -> None:
         self._inner, self._course = inner, course
-        self.states = inner.states
+        self.states, self.products = inner.states, inner.products
         for level, s in enumerate(states):
             inner.put(level, s)
 
@@ -62,8 +62,8 @@ class Watched(Relaxation):
             )
         self._inner.put(level, s)
 
-    def again(self, phase: Phase, copies: int) -> Relaxation:
-        return self._inner.again(phase, copies)
+    def again(self, phase: Phase, rows: int) -> Relaxation:
+        return self._inner.again(phase, rows)
 
     def local(self) -> tuple[list[Tensor], list[Tensor]]:
         return self._inner.local()

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mep_neuro.network import EnergyNetwork
-from mep_neuro_torch.operations import Masks, Weights, bias_statistic, repeated, statistic
+from mep_neuro_torch.operations import Masks, Weights, bias_statistic, statistic
 
 
 def products(phases: int, level: int) -> int:
@@ -51,9 +51,7 @@ def contrast(
             found[operation.bias] = bias_statistic(coupling, _real(rise), masks)
         if operation.weight in trained:
             post, pre = (_real(rise), x) if pres is None else _factors(rise, posts, pres, share)
-            copies = len(post) // len(x)
-            grown = {name: repeated(mask, copies) for name, mask in masks.items()}
-            value = statistic(coupling, post, pre, parameters[level], grown)
+            value = statistic(coupling, post, pre, parameters[level], masks)
             assert value is not None
             found[operation.weight] = value
             del post, pre

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import final
 
@@ -37,7 +38,7 @@ def minimum(
     if above is not None:
         coupling, neighbour, weights = above
         drive = add_adjoint(drive, coupling, neighbour, weights, masks)
-    return respond(activation, drive) if pull is None else pull.minimum(drive, s)
+    return respond(activation, drive) if pull is None else pull.minimum(repeated(drive, len(pull.c)), s)
 
 
 @final
@@ -64,10 +65,6 @@ class Hopfield(Blocks):
     def outputs(self, states: Sequence[Tensor]) -> Tensor:
         return states[-1]
 
-    def products(self, level: int) -> tuple[tuple[int, bool], ...]:
-        below = ((level, False),) if level else ()
-        return below + (((level + 1, True),) if level + 1 < len(self.network.populations) else ())
-
 
 @final
 class HopfieldRelaxation(Relaxation):
@@ -75,11 +72,15 @@ class HopfieldRelaxation(Relaxation):
 
     def __init__(self, energy: Hopfield, states: Sequence[Tensor], phase: Phase) -> None:
         self._energy, self._phase = energy, phase
-        self.states = list(states)
+        self.states, self.products = list(states), Counter()
 
     def minimum(self, level: int) -> Tensor:
         phase, states, couplings = self._phase, self.states, self._energy.network.couplings
         last = level == len(states) - 1
+        if level:
+            self.products[level, False, len(states[level - 1])] += 1
+        if not last:
+            self.products[level + 1, True, len(states[level + 1])] += 1
         return self._energy.minimum(
             self._energy.network.populations[level].activation,
             phase.clamped if level == 0 else None,
@@ -93,8 +94,8 @@ class HopfieldRelaxation(Relaxation):
     def put(self, level: int, s: Tensor) -> None:
         self.states[level] = s
 
-    def again(self, phase: Phase, copies: int) -> Relaxation:
-        return HopfieldRelaxation(self._energy, [repeated(s, copies) for s in self.states], phase)
+    def again(self, phase: Phase, rows: int) -> Relaxation:
+        return HopfieldRelaxation(self._energy, self.states, phase)
 
     def local(self) -> tuple[list[Tensor], list[Tensor]]:
         return self.states, self.states[:-1]

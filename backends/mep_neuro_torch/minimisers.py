@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from mep_neuro.activations import IDENTITY, Activation, ClippedLinear
+from mep_neuro_torch.operations import repeated
 
 NEWTON_STEPS = 6
 
@@ -67,12 +68,13 @@ class Pull:
         return respond(self.activation, u)
 
     def prox(self, mu: Tensor, z: Tensor) -> Tensor:
-        """argmin_z 1/2 |z - mu|^2 + beta C(rho(z)); `z` is where Newton starts."""
-        return self._softmax(mu, z) if self.target is not None else prox(self.activation, mu, self.c, self.q)
+        """argmin_z 1/2 (z - mu)^2 + c/2 rho(z)^2 - q rho(z): the least of its regions; Newton from z where rho is smooth."""
+        return self._softmax(mu, z) if self.target is not None else prox(self.activation, mu, self.c, self.q, z)
 
     def _softmax(self, drive: Tensor, s: Tensor) -> Tensor:
         """Newton on s - drive + beta (softmax(s) - y) = 0; its Hessian, diagonal plus rank one, is inverted exactly."""
         assert self.target is not None
+        s = repeated(s, len(drive))
         for _ in range(NEWTON_STEPS):
             p = torch.softmax(s, 1)
             diagonal = 1 + self.c * p
@@ -82,13 +84,12 @@ class Pull:
         return s
 
 
-def prox(activation: Activation, mu: Tensor, c: Tensor | float, q: Tensor) -> Tensor:
+def prox(activation: Activation, mu: Tensor, c: Tensor | float, q: Tensor, z: Tensor) -> Tensor:
     """argmin_z 1/2 (z - mu)^2 + c/2 rho(z)^2 - q rho(z): the least of its regions; Newton where smooth."""
     if activation == IDENTITY:
         return (mu + q) / (1 + c)
     if not isinstance(activation, ClippedLinear):
-        z = mu
-        for _ in range(NEWTON_STEPS):  # damped: the term of rho'' counts by its size, so that each step descends
+        for _ in range(NEWTON_STEPS):  # from the old state, so that rest is a true minimum; damped: the term of rho'' counts by its size, so that each step descends
             r = respond(activation, z)
             first, second = steepness(activation, z)
             pull = c * r - q

@@ -27,7 +27,7 @@ class Nudger:
 
     def pull(self, nudges: Sequence[Nudge], outputs: Tensor) -> tuple[Pull, Tensor]:
         """The pull on the stacked outputs, and |beta| |dC/ds| of each row, (nudges * batch,)."""
-        first, copies = nudges[0], len(nudges)
+        first, rows = nudges[0], len(nudges) * len(outputs)
         kind = "force" if first.force is not None else first.cost
         given = [n.target if n.force is None else n.force for n in nudges]
         if any(g is None for g in given) or any((n.force is None) != (first.force is None) for n in nudges):
@@ -36,22 +36,22 @@ class Nudger:
         same = all(g is given[0] for g in given)
         wanted = given[0] if same else torch.cat([g for g in given if g is not None])
         assert wanted is not None
-        stacked = repeated(wanted, copies) if same else wanted
+        stacked = repeated(wanted, rows) if same else wanted
         c, target = beta, None
         if kind == "force":
             c, size = torch.zeros_like(beta), wanted
         elif kind == "squared_error":
-            size = wanted - (outputs if same else repeated(outputs, copies))
+            size = wanted - (outputs if same else repeated(outputs, rows))
         else:
             target, p = stacked, torch.softmax(outputs, 1)
-            size = wanted - (p if same else repeated(p, copies))
+            size = wanted - (p if same else repeated(p, rows))
         size = size.abs().flatten(1).amax(1)
         q = beta * stacked
         push = q
         if isinstance(self._activation, ClippedLinear):
             a, b = self._activation.slope, self._activation.offset
             push = gain * (q + b / a if b else q)
-        return Pull(self._activation, c, q, gain, push, target), strength * (repeated(size, copies) if same else size)
+        return Pull(self._activation, c, q, gain, push, target), strength * repeated(size, rows)
 
     def _column(self, betas: Sequence[complex], outputs: Tensor, *, free: bool) -> tuple[Tensor, Tensor, Tensor]:
         """beta, the gain slope / (1 + slope c) and |beta| for each row; c is 0 for a force."""

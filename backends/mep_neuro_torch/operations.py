@@ -20,15 +20,15 @@ Weights: TypeAlias = tuple[Tensor | None, Tensor | None]
 """A coupling's weight and bias."""
 
 Masks: TypeAlias = Mapping[str, Tensor]
-"""Dropout masks by the module's name, each (batch, *shape)."""
+"""Dropout masks by the module's name, each (batch, *shape); copies of the batch share them."""
 
 
 def forward(coupling: Coupling, s: Tensor, weights: Weights, masks: Masks, *, bias: bool = True) -> Tensor:
     """f(s) + b, (batch, *out_shape); without b where `bias` is False."""
     if s.is_complex():
-        product = _by_parts(lambda part, m: forward(coupling, part, weights, m, bias=False), s, masks)
+        product = _by_parts(lambda part: forward(coupling, part, weights, masks, bias=False), s)
         if bias and weights[1] is not None:
-            product = product + forward(coupling, s.real[:1] * 0, weights, _first(masks))
+            product = product + forward(coupling, torch.zeros_like(s.real[:1]), weights, {})
         return product
     for o in coupling.operations:
         s = _forward(o, s, weights[0], weights[1] if bias else None, masks)
@@ -38,18 +38,21 @@ def forward(coupling: Coupling, s: Tensor, weights: Weights, masks: Masks, *, bi
 def adjoint(coupling: Coupling, s: Tensor, weights: Weights, masks: Masks) -> Tensor:
     """f^T(s), (batch, *in_shape)."""
     if s.is_complex():
-        return _by_parts(lambda part, m: adjoint(coupling, part, weights, m), s, masks)
+        return _by_parts(lambda part: adjoint(coupling, part, weights, masks), s)
     for o in reversed(coupling.operations):
         s = _adjoint(o, s, weights[0], masks)
     return s
 
 
 def add_adjoint(drive: Tensor, coupling: Coupling, s: Tensor, weights: Weights, masks: Masks) -> Tensor:
-    """drive + f^T(s), in one kernel where the coupling is a single dense one."""
-    o = coupling.operations[0]
-    if len(coupling.operations) == 1 and isinstance(o, Dense) and not s.is_complex() and weights[0] is not None:
+    """drive + f^T(s), each of one batch or of copies of it; in one kernel for a single dense coupling."""
+    o, alike = coupling.operations[0], len(drive) == len(s) and drive.dtype == s.dtype
+    if alike and len(coupling.operations) == 1 and isinstance(o, Dense) and not s.is_complex() and not _rounds(s):
+        assert weights[0] is not None
         return torch.addmm(drive, s, weights[0])
-    return drive + adjoint(coupling, s, weights, masks)
+    product = adjoint(coupling, s, weights, masks)
+    few, many = sorted((drive, product), key=len)
+    return by_copies(torch.add, many, few)
 
 
 def statistic(coupling: Coupling, post: Tensor, pre: Tensor, weights: Weights, masks: Masks) -> Tensor | None:
@@ -86,47 +89,55 @@ def _at_weight(coupling: Coupling, post: Tensor, pre: Tensor | None, masks: Mask
 def _forward(o: Operation, s: Tensor, weight: Tensor | None, bias: Tensor | None, masks: Masks) -> Tensor:
     match o:
         case Dense() if weight is not None:
-            return F.linear(s, weight, bias)
+            return F.linear(s, weight, bias).to(weight.dtype)
         case Conv2d() if weight is not None:
-            return F.conv2d(s, weight, bias, o.stride, o.padding, o.dilation, o.groups)
+            return F.conv2d(s, weight, bias, o.stride, o.padding, o.dilation, o.groups).to(weight.dtype)
         case AvgPool2d():
             return F.avg_pool2d(s, o.kernel, o.stride, o.padding, o.ceil_mode, o.count_include_pad, o.divisor_override)
         case Dropout():
-            return s * masks[o.name] if o.name in masks else s
+            return by_copies(torch.mul, s, masks[o.name]) if o.name in masks else s
     return s.reshape(len(s), *o.out_shape)
 
 
 def _adjoint(o: Operation, s: Tensor, weight: Tensor | None, masks: Masks) -> Tensor:
     match o:
         case Dense() if weight is not None:
-            return s @ weight
+            return (s @ weight).to(weight.dtype)
         case Conv2d() if weight is not None:
             sizes = zip(o.in_shape[1:], o.out_shape[1:], o.kernel, o.stride, o.padding, o.dilation, strict=True)
             short = [n - ((m - 1) * st - 2 * p + d * (k - 1) + 1) for n, m, k, st, p, d in sizes]
-            return F.conv_transpose2d(s, weight, None, o.stride, o.padding, short, o.groups, o.dilation)
+            product = F.conv_transpose2d(s, weight, None, o.stride, o.padding, short, o.groups, o.dilation)
+            return product.to(weight.dtype)
         case AvgPool2d():
             like = s.new_empty(()).expand(len(s), *o.in_shape)
             return torch.ops.aten.avg_pool2d_backward(  # type: ignore[no-any-return]
                 s, like, o.kernel, o.stride, o.padding, o.ceil_mode, o.count_include_pad, o.divisor_override
             )
         case Dropout():
-            return s * masks[o.name] if o.name in masks else s
+            return by_copies(torch.mul, s, masks[o.name]) if o.name in masks else s
     return s.reshape(len(s), *o.in_shape)
 
 
-def _by_parts(linear: Callable[[Tensor, Masks], Tensor], s: Tensor, masks: Masks) -> Tensor:
-    twice = {name: torch.cat([mask, mask]) for name, mask in masks.items()}
-    real, imaginary = linear(torch.cat([s.real, s.imag]), twice).chunk(2)
+def _by_parts(linear: Callable[[Tensor], Tensor], s: Tensor) -> Tensor:
+    real, imaginary = linear(torch.cat([s.real, s.imag])).chunk(2)
     return torch.complex(real, imaginary)
 
 
-def _first(masks: Masks) -> Masks:
-    return {name: mask[:1] for name, mask in masks.items()}
+def _rounds(s: Tensor) -> bool:
+    """Whether autocast would round a sum; drives are summed in the parameters' own dtype."""
+    return torch.is_autocast_enabled(s.device.type)
 
 
-def repeated(s: Tensor, copies: int) -> Tensor:
-    """The batch, `copies` times over."""
-    return s if copies == 1 else s.repeat(copies, *[1] * (s.dim() - 1))
+def by_copies(function: Callable[[Tensor, Tensor], Tensor], many: Tensor, few: Tensor) -> Tensor:
+    """function(many, few), where `many` is one batch or copies of it, and `few` is of one batch."""
+    if len(many) == len(few):
+        return function(many, few)
+    return function(many.view(-1, *few.shape), few).view(many.shape)
+
+
+def repeated(s: Tensor, rows: int) -> Tensor:
+    """The batch over and over, up to so many rows."""
+    return s if len(s) == rows else s.repeat(rows // len(s), *[1] * (s.dim() - 1))
 
 
 def draw_masks(network: EnergyNetwork, batch: int, generator: torch.Generator) -> dict[str, Tensor]:

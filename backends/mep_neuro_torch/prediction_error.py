@@ -10,6 +10,7 @@ raises E. c comes from power iteration; a sample whose energy would rise all the
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import final
 
@@ -24,6 +25,7 @@ from mep_neuro_torch.relaxation import Blocks, Phase, Relaxation
 
 POWER_STEPS = 12
 MARGIN = 1.1
+ROUNDING = 8
 
 
 def squared_norm(coupling: Coupling, weights: Weights, like: Tensor) -> Tensor:
@@ -65,10 +67,6 @@ class PredictionError(Blocks):
     def outputs(self, states: Sequence[Tensor]) -> Tensor:
         return respond(self.network.outputs.activation, states[-1])
 
-    def products(self, level: int) -> tuple[tuple[int, bool], ...]:
-        last = level == len(self.network.populations) - 1
-        return () if last else ((level + 1, True), (level + 1, False))
-
     def predict(self, level: int, s: Tensor, phase: Phase) -> Tensor:
         """mu_{l+1} = f_{l+1}(rho_l(s_l)) + b_{l+1}."""
         r = respond(self.network.populations[level].activation, s)
@@ -85,6 +83,7 @@ class PredictionErrorRelaxation(Relaxation):
         self._energy, self._phase = energy, phase
         self.states, self._predicted = list(states), list(predicted)
         self._pending: tuple[Tensor, Tensor] | None = None
+        self.products = Counter()
 
     def minimum(self, level: int) -> Tensor:
         network, phase, s, mu = self._energy.network, self._phase, self.states[level], self._predicted[level]
@@ -94,11 +93,14 @@ class PredictionErrorRelaxation(Relaxation):
         coupling, weights, c = network.couplings[level + 1], phase.weights[level + 1], phase.bounds[level + 1]
         above, error = self.states[level + 1], self.states[level + 1] - self._predicted[level + 1]
         q = c * respond(activation, s) + adjoint(coupling, error, weights, phase.masks)
-        best = prox(activation, mu, c, q)
+        best = prox(activation, mu, c, q, s)
         predicted = self._energy.predict(level, best, phase)
-        before, after = _energy(s - mu, error), _energy(best - mu, above - predicted)
-        # near rest the two agree to rounding, and rounding must not stop the descent
-        better = after <= before * (1 + 16 * torch.finfo(before.dtype).eps)
+        self.products[level + 1, True, len(s)] += 1
+        self.products[level + 1, False, len(s)] += 1
+        before, after = _squares(s - mu, error), _squares(best - mu, above - predicted)
+        # near rest the two agree to rounding, which grows with the states, and rounding must not stop the descent
+        slack = ROUNDING * torch.finfo(before.dtype).eps * (before + (before * _squares(s, above)).sqrt())
+        better = after <= before + slack
         best = torch.where(_like(better, best), best, s)
         predicted = torch.where(_like(better, predicted), predicted, self._predicted[level + 1])
         self._pending = (best, predicted)
@@ -108,13 +110,14 @@ class PredictionErrorRelaxation(Relaxation):
         self.states[level] = s
         if level == len(self.states) - 1:
             return
-        known = self._pending is not None and self._pending[0] is s
-        self._predicted[level + 1] = (
-            self._pending[1] if known and self._pending else self._energy.predict(level, s, self._phase)
-        )
+        if self._pending is not None and self._pending[0] is s:
+            self._predicted[level + 1] = self._pending[1]
+        else:
+            self._predicted[level + 1] = self._energy.predict(level, s, self._phase)
+            self.products[level + 1, False, len(s)] += 1
 
-    def again(self, phase: Phase, copies: int) -> Relaxation:
-        states, predicted = ([repeated(t, copies) for t in ts] for ts in (self.states, self._predicted))
+    def again(self, phase: Phase, rows: int) -> Relaxation:
+        states, predicted = ([repeated(t, rows) for t in ts] for ts in (self.states, self._predicted))
         return PredictionErrorRelaxation(self._energy, states, predicted, phase)
 
     def local(self) -> tuple[list[Tensor], list[Tensor]]:
@@ -123,8 +126,8 @@ class PredictionErrorRelaxation(Relaxation):
         return errors, [respond(p.activation, s) for p, s in zip(populations[:-1], self.states[:-1], strict=True)]
 
 
-def _energy(own: Tensor, above: Tensor) -> Tensor:
-    """Twice the part of E that a block takes part in, (batch,)."""
+def _squares(own: Tensor, above: Tensor) -> Tensor:
+    """|own|^2 + |above|^2, (batch,): of errors, twice the part of E that a block takes part in."""
     return own.square().flatten(1).sum(1) + above.square().flatten(1).sum(1)
 
 

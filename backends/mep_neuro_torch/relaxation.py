@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -26,9 +27,14 @@ class Phase:
 
 
 class Relaxation(abc.ABC):
-    """The states of one phase on their way to rest. Tensors are replaced, never changed in place."""
+    """The states of phases that settle side by side, (copies * batch, ...). Tensors are replaced, not changed in place.
+
+    A state that is still the same in all copies may be kept, and worked on, once: (batch, ...).
+    """
 
     states: list[Tensor]
+    products: Counter[tuple[int, bool, int]]
+    """The products taken so far: (coupling, back through the adjoint, rows)."""
 
     @abc.abstractmethod
     def minimum(self, level: int) -> Tensor:
@@ -39,8 +45,8 @@ class Relaxation(abc.ABC):
         """Replace states[level]."""
 
     @abc.abstractmethod
-    def again(self, phase: Phase, copies: int) -> Relaxation:
-        """The same states, repeated along the batch, set on their way in another phase."""
+    def again(self, phase: Phase, rows: int) -> Relaxation:
+        """The same states set on their way in another phase, in copies up to so many rows."""
 
     @abc.abstractmethod
     def local(self) -> tuple[list[Tensor], list[Tensor]]:
@@ -68,7 +74,3 @@ class Blocks(abc.ABC):
     @abc.abstractmethod
     def outputs(self, states: Sequence[Tensor]) -> Tensor:
         """What the network answers, (batch, *outputs)."""
-
-    @abc.abstractmethod
-    def products(self, level: int) -> tuple[tuple[int, bool], ...]:
-        """The products that one update of a level takes, as (coupling, back through the adjoint)."""

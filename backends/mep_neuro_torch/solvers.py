@@ -18,6 +18,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from mep_neuro_torch.operations import by_copies, repeated
 from mep_neuro_torch.relaxation import Relaxation
 
 EULER_STEP = 0.5
@@ -39,7 +40,7 @@ class Course:
     reached: bool
     """Whether every level may be away from rest at the start."""
     updates: list[int]
-    """Updates done, by level."""
+    """Samples updated, by level."""
     residual: Tensor
     """(batch,), the last measured change over the scale."""
     steps: int = 0
@@ -72,9 +73,9 @@ def even_odd(relaxation: Relaxation, course: Course) -> None:
                     continue
                 s = relaxation.minimum(level)
                 if course.measures(step):
-                    change = _larger(change, _change(s, relaxation.states[level]))
+                    change = _larger(change, _change(s, relaxation.states[level], len(course.scale)))
                 relaxation.put(level, s)
-                course.updates[level] += 1
+                course.updates[level] += len(s)
             half += 1
         if course.ends(step, change):
             return
@@ -87,7 +88,10 @@ def synchronous(relaxation: Relaxation, course: Course) -> None:
 
 def euler(relaxation: Relaxation, course: Course) -> None:
     """The leaky flow in steps of h."""
-    _at_once(relaxation, course, lambda new, old: [o + EULER_STEP * (n - o) for n, o in zip(new, old, strict=True)])
+    def move(new: list[Tensor], old: list[Tensor]) -> list[Tensor]:
+        return [torch.lerp(repeated(o, len(n)), n, EULER_STEP) for n, o in zip(new, old, strict=True)]
+
+    _at_once(relaxation, course, move)
 
 
 def anderson(relaxation: Relaxation, course: Course) -> None:
@@ -95,6 +99,8 @@ def anderson(relaxation: Relaxation, course: Course) -> None:
     history: list[tuple[Tensor, Tensor]] = []
 
     def extrapolate(new: list[Tensor], old: list[Tensor]) -> list[Tensor]:
+        rows = len(course.scale)
+        new, old = ([repeated(s, rows) for s in states] for states in (new, old))
         g = torch.cat([s.flatten(1) for s in new], 1)
         f = g - torch.cat([s.flatten(1) for s in old], 1)
         history.append((g, f))
@@ -126,16 +132,16 @@ def _at_once(
         new = move([relaxation.minimum(level) for level in range(len(old))], old)
         for level, s in enumerate(new):
             if course.measures(step):
-                change = _larger(change, _change(s, old[level]))
+                change = _larger(change, _change(s, old[level], len(course.scale)))
             relaxation.put(level, s)
-            course.updates[level] += 1
+            course.updates[level] += len(s)
         if course.ends(step, change):
             return
 
 
-def _change(new: Tensor, old: Tensor) -> Tensor:
-    """(batch,), the largest change of any unit."""
-    return (new - old).abs().flatten(1).amax(1)
+def _change(new: Tensor, old: Tensor, rows: int) -> Tensor:
+    """(rows,), the largest change of any unit."""
+    return repeated(by_copies(torch.sub, new, old).abs().flatten(1).amax(1), rows)
 
 
 def _larger(change: Tensor | None, other: Tensor) -> Tensor:

@@ -232,11 +232,13 @@ class AbsoluteTolerance(Wrapper):
         if nudge is None or start is None:
             return super().settle(x, nudge=nudge, start=start)
         self.step.program(self.read())
-        e, change = start, 1.0
-        while change > (self.tolerance or 1e-10):
+        e = start
+        for _ in range(500):
             after = self.step.settle(x, nudge=nudge, start=dataclasses.replace(e, context=None))
             change = max(float((a - b).abs().max()) for a, b in zip(after.states, e.states, strict=True))
             e = after
+            if change <= (self.tolerance or 1e-10):
+                break
         return dataclasses.replace(e, context=None)
 
 

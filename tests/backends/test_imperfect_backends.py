@@ -76,8 +76,8 @@ class Coarse(Wrapper):
         self.inner.program({n: (p.clamp(-2, 2) / step).round() * step for n, p in parameters.items()})
 
     def apply(self, update: Parameters) -> None:
-        held = self.read()
-        self.program({**held, **{n: held[n] + p for n, p in update.items()}})
+        self.inner.apply(update)
+        self.program(self.read())
 
 
 @pytest.mark.parametrize("kind", [Modest, Noisy, Coarse], ids=lambda kind: kind.__name__)
