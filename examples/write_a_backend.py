@@ -21,7 +21,7 @@ from mep_neuro.errors import InputError, OptionError, SettlingError
 class SweepBackend(mep.Backend):
     """Dense couplings and clipped linear populations in float64, settled by sweeps over the populations."""
 
-    # The rest is left at its default: NumPy arrays, the hopfield energy, Dense, ClippedLinear, squared_error.
+    # The rest is as by default: NumPy arrays, the hopfield energy, Dense, ClippedLinear, squared_error.
     capabilities = mep.Capabilities(tolerance=1e-6)
 
     @classmethod
@@ -31,26 +31,27 @@ class SweepBackend(mep.Backend):
     def __init__(self, network, *, seed=0, max_steps=30):
         if max_steps < 1:
             raise OptionError(f"max_steps is {max_steps}; settling takes at least 1 step")
-        self.network, self._max_steps, self._parameters, self._tally = network, max_steps, {}, Tally()
+        self.network, self._max_steps, self._held, self._tally = network, max_steps, {}, Tally()
         self._shapes = {name: tuple(p.shape) for name, p in network.parameters.items()}
 
     def program(self, parameters):
-        self._parameters = self._checked(parameters, whole=True)
+        self._held = self._checked(parameters, whole=True)
 
     def read(self):
-        return {name: value.copy() for name, value in self._parameters.items()}
+        return {name: value.copy() for name, value in self._held.items()}
 
     def apply(self, update):
-        self._parameters |= {name: self._parameters[name] + step for name, step in self._checked(update).items()}
+        self._held |= {name: self._held[name] + step for name, step in self._checked(update).items()}
 
     def counts(self):
         return self._tally.freeze()
 
     @np.errstate(over="ignore", invalid="ignore")  # what is not finite is found below
     def settle(self, x, *, nudge=None, start=None):
-        x, phase, levels = x.astype(np.float64), "nudged" if nudge else "free", range(len(self.network.populations))
+        phase, levels = "nudged" if nudge else "free", range(len(self.network.populations))
+        x = x.astype(np.float64)
         self._tally.presented(0 if nudge else len(x))
-        clamped = self._forward(phase, 0, x)  # x does not move, so this product is done once, not in every sweep
+        clamped = self._forward(phase, 0, x)  # x does not move: once a phase, not once a sweep
         states = list(start.states) if start else []
         for level in levels[len(states) :]:  # without a start: the forward pass
             states.append(self._minimum(phase, level, clamped, states, None))
@@ -59,7 +60,7 @@ class SweepBackend(mep.Backend):
             scale = np.maximum(1e-12 * scale, abs(nudge.beta) * np.abs(nudge.target - states[-1]).max(1))
         for step in range(1, self._max_steps + 1):
             change = np.zeros(len(x))
-            for level in (*levels[::-1][::2], *levels[::-1][1::2]):  # the outputs and every second one, then the others
+            for level in (*levels[::-1][::2], *levels[::-1][1::2]):  # outputs and every second one; others
                 new = self._minimum(phase, level, clamped, states, nudge if level == levels[-1] else None)
                 change, states[level] = np.maximum(change, np.abs(new - states[level]).max(1)), new
                 if not np.isfinite(new).all():
@@ -72,8 +73,9 @@ class SweepBackend(mep.Backend):
         (_, first), *others = terms
         found = {}
         for level, coupling in enumerate(self.network.couplings):
-            a0, b0, weight, bias = first.states[level], first.states[level - 1] if level else first.x, 0.0, 0.0
-            for w, e in others:  # sum_k w_k a_k b_k = sum_k w_k [(a_k - a_0) b_k + a_0 (b_k - b_0)], as sum_k w_k = 0
+            a0, b0 = first.states[level], first.states[level - 1] if level else first.x
+            weight = bias = 0.0
+            for w, e in others:  # sum w_k a_k b_k = sum w_k [(a_k - a_0) b_k + a_0 (b_k - b_0)], as sum w_k = 0
                 a, b = e.states[level], e.states[level - 1] if level else e.x
                 weight = weight + w * ((a - a0).T @ b + (a0.T @ (b - b0) if level else 0.0)) / len(a)
                 bias = bias + w * (a - a0).mean(0)
@@ -88,14 +90,14 @@ class SweepBackend(mep.Backend):
         return {name: value.astype(np.float64) for name, value in given.items()}
 
     def _minimum(self, phase, level, clamped, states, nudge):
-        """argmin of E + beta C in one block: (s - offset)^2 / (2 slope) - s drive + beta/2 (s - y)^2 on [low, high]."""
+        """argmin (s - offset)^2 / (2 slope) - s drive + beta/2 (s - y)^2 on [low, high]: one block of E + beta C."""
         population, drive = self.network.populations[level], clamped
         if level:
             drive = self._forward(phase, level, states[level - 1])
         if level + 1 < len(states):
             above = self.network.couplings[level + 1]
             self._tally.product(phase, above, len(drive), 8, back=True)
-            drive = drive + states[level + 1] @ self._parameters[above.weighted.weight]
+            drive = drive + states[level + 1] @ self._held[above.weighted.weight]
         self._tally.neurons(phase, population.size, len(drive), 8)
         rho, beta, pull = population.activation, 0.0, 0.0
         if nudge:
@@ -105,7 +107,7 @@ class SweepBackend(mep.Backend):
     def _forward(self, phase, level, s):
         coupling = self.network.couplings[level]
         self._tally.product(phase, coupling, len(s), 8)
-        weight, *bias = (self._parameters[name] for name in coupling.parameters)
+        weight, *bias = (self._held[name] for name in coupling.parameters)
         return s @ weight.T + sum(bias)
 
 

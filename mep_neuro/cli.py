@@ -56,7 +56,7 @@ def main() -> None:
     logging.basicConfig(handlers=[_Log()])
     logging.getLogger("mep_neuro").setLevel(logging.INFO)
     try:
-        app()
+        app(prog_name="mep-neuro")
     except MepNeuroError as error:
         error_console.print(Text.assemble(("error: ", "bold red"), " ".join(str(error).split("\n"))))
         sys.exit(2)

@@ -46,7 +46,7 @@ def encode_target(target: Tensor, outputs: tuple[int, ...], dtype: torch.dtype) 
                     f"labels run from {low} to {high}, but the network has {outputs[0]} outputs: "
                     f"labels must lie in 0..{outputs[0] - 1}"
                 )
-        return F.one_hot(target.long(), outputs[0]).to(dtype)
+        return torch.eye(outputs[0], dtype=dtype, device=target.device)[target.long()]
     if target.shape[1:] != outputs:
         raise InputError(
             f"target has shape {tuple(target.shape)}; give integer labels of shape (batch,) "

@@ -36,6 +36,15 @@ DEFAULT_STEPS = 20
 """Iterations of the free and of each nudged phase."""
 
 
+class Free(NamedTuple):
+    """A settled free phase, as nudged phases go on from it."""
+
+    relaxation: Relaxation
+    phase: Phase
+    size: Tensor
+    """max(1, |outputs|) of each sample."""
+
+
 class Rest(NamedTuple):
     """An equilibrium's context: what later phases and the contrast of the same samples take over."""
 
@@ -43,7 +52,7 @@ class Rest(NamedTuple):
     x: Tensor
     versions: tuple[int, ...]
     masks: Masks
-    free: tuple[Relaxation, Phase] | None
+    free: Free | None
     """Of a free phase: what nudged phases go on from."""
     ends: Sequence[Sequence[Tensor]] | None
     """Of a nudged phase: (post, pre) of every coupling. The clamped drive is not kept: it would only fill memory."""
@@ -53,7 +62,7 @@ class Rest(NamedTuple):
         if self.ends is not None:
             return self.ends
         assert self.free is not None
-        return self.free[0].local()
+        return self.free.relaxation.local()
 
 
 class TensorBackend(Backend):
@@ -92,8 +101,9 @@ class TensorBackend(Backend):
             raise OptionError(f"no solver {solver!r}; there are: {', '.join(SOLVERS)}.{did_you_mean(solver, SOLVERS)}")
         self._solver, self._sweeps = SOLVERS[solver], solver == "even_odd"
         self._blocks = _blocks(network, compiled)
-        self._owners = [
-            None if c.weighted is None else network.module.get_submodule(c.weighted.name) for c in network.couplings
+        self._held = [
+            {} if c.weighted is None else network.module.get_submodule(c.weighted.name)._parameters
+            for c in network.couplings
         ]
         self._tally = Tally()
         self._bounds: tuple[tuple[int, ...], list[Tensor]] | None = None
@@ -164,7 +174,7 @@ class TensorBackend(Backend):
         known = None if start is None else self._known(x, start)
         item, couplings = x.element_size(), self.network.couplings
         if known is not None and known.free is not None:
-            _, phase = known.free
+            phase = known.free.phase
         else:
             old = None if start is None else start.context
             masks = old.masks if isinstance(old, Rest) else draw_masks(self.network, len(x), self._generator)
@@ -186,10 +196,11 @@ class TensorBackend(Backend):
     def _nudged(self, x: Tensor, nudges: Sequence[Nudge], start: Equilibrium | None) -> tuple[Equilibrium, ...]:
         rows, known = len(nudges) * len(x), None if start is None else self._known(x, start)
         free = None if known is None else known.free
-        relaxation, phase = free or self._begin(x, start)
+        relaxation, phase = self._begin(x, start) if free is None else (free.relaxation, free.phase)
         pull, slope = self._nudger.pull(nudges, self._blocks.outputs(relaxation.states))
         rounding = ROUNDING * torch.finfo(slope.dtype).eps / (self._tolerance or CONVERGED)
-        scale = torch.maximum(slope, repeated(rounding * self._size(relaxation), rows))
+        size = self._size(relaxation) if free is None else free.size
+        scale = torch.maximum(slope, repeated(rounding * size, rows))
         phase = Phase(phase.clamped, phase.weights, phase.masks, pull, self._norms(x, phase.weights))
         relaxation = relaxation.again(phase, rows)
         course = self._course(scale, nudged=True, reached=free is None)
@@ -231,28 +242,29 @@ class TensorBackend(Backend):
         seen = course.residual.sum() if course.steps else outputs.sum()
         if not cmath.isfinite((seen if course.nudged else seen + x.sum()).item()):
             self._explain(x, relaxation, phase, course, before)
-        posts, pres = relaxation.local() if course.nudged else ([], [])
-        found = []
-        for k, nudge in enumerate(nudges):
-            rows = slice(k * len(x), (k + 1) * len(x))
-            # what all phases still share stands there once
-            states = tuple(s[rows] if len(s) > len(x) else s for s in relaxation.states)
-            sides = ([e[rows] if len(e) > len(x) else e for e in side] for side in (posts, pres))
-            ends = tuple(sides) if course.nudged else None
-            free = None if course.nudged else (relaxation, phase)
-            found.append(
-                Equilibrium(
+        states = _parts(relaxation.states, len(x), len(nudges))
+        sides = [_parts(side, len(x), len(nudges)) for side in (relaxation.local() if course.nudged else ())]
+        answers, residuals = _parts([outputs, course.residual], len(x), len(nudges))
+        return tuple(
+            Equilibrium(
+                x=x,
+                states=(own := tuple([s[k] for s in states])),
+                outputs=answers[k],
+                steps=course.steps,
+                residual=residuals[k],
+                tolerance=self._tolerance or CONVERGED,
+                nudge=nudge,
+                context=Rest(
+                    states=own,
                     x=x,
-                    states=states,
-                    outputs=outputs[rows],
-                    steps=course.steps,
-                    residual=course.residual[rows],
-                    tolerance=self._tolerance or CONVERGED,
-                    nudge=nudge,
-                    context=Rest(states, x, versions, phase.masks, free, ends),
-                )
+                    versions=versions,
+                    masks=phase.masks,
+                    free=None if course.nudged else Free(relaxation, phase, course.scale),
+                    ends=[[end[k] for end in side] for side in sides] if course.nudged else None,
+                ),
             )
-        return tuple(found)
+            for k, nudge in enumerate(nudges)
+        )
 
     def _explain(
         self, x: Tensor, relaxation: Relaxation, phase: Phase, course: Course, before: Sequence[Tensor]
@@ -272,12 +284,12 @@ class TensorBackend(Backend):
         return rest if same and rest.versions == self._versions(x) else None
 
     def _weights(self) -> list[Weights]:
-        return [(None, None) if o is None else (o.weight, o.bias) for o in self._owners]  # type: ignore[misc]
+        return [(held.get("weight"), held.get("bias")) for held in self._held]
 
     def _versions(self, x: Tensor) -> tuple[int, ...]:
         """Counters that change with every change in place of x or of a parameter."""
-        tensors = [x, *(p for pair in self._weights() for p in pair if p is not None)]
-        return tuple(-1 if t.is_inference() else t._version for t in tensors)
+        tensors = [x, *(p for held in self._held for p in held.values() if p is not None)]
+        return tuple([-1 if t.is_inference() else t._version for t in tensors])
 
     def _norms(self, x: Tensor, weights: Sequence[Weights]) -> list[Tensor]:
         """Bounds of each coupling's |f|^2, worked out anew when a parameter has changed."""
@@ -318,3 +330,8 @@ def _step_limits(max_steps: int | Sequence[int]) -> tuple[int, int]:
     if free < 1 or nudged < 1:
         raise OptionError(f"max_steps is {max_steps}; settling takes at least 1 step")
     return free, nudged
+
+
+def _parts(stacked: Sequence[Tensor], batch: int, copies: int) -> list[Sequence[Tensor]]:
+    """Each tensor cut into one batch a phase; what the phases still share is the same in all."""
+    return [torch.split(t, batch) if len(t) > batch else [t] * copies for t in stacked]

@@ -68,7 +68,7 @@ class Pull:
         return respond(self.activation, u)
 
     def prox(self, mu: Tensor, z: Tensor) -> Tensor:
-        """argmin_z 1/2 (z - mu)^2 + c/2 rho(z)^2 - q rho(z): the least of its regions; Newton from z where rho is smooth."""
+        """argmin_z 1/2 |z - mu|^2 + beta C(rho(z)); `z` is where Newton starts."""
         return self._softmax(mu, z) if self.target is not None else prox(self.activation, mu, self.c, self.q, z)
 
     def _softmax(self, drive: Tensor, s: Tensor) -> Tensor:
@@ -85,11 +85,12 @@ class Pull:
 
 
 def prox(activation: Activation, mu: Tensor, c: Tensor | float, q: Tensor, z: Tensor) -> Tensor:
-    """argmin_z 1/2 (z - mu)^2 + c/2 rho(z)^2 - q rho(z): the least of its regions; Newton where smooth."""
+    """argmin_z 1/2 (z - mu)^2 + c/2 rho(z)^2 - q rho(z): the least of its regions' minima, or Newton from z."""
     if activation == IDENTITY:
         return (mu + q) / (1 + c)
     if not isinstance(activation, ClippedLinear):
-        for _ in range(NEWTON_STEPS):  # from the old state, so that rest is a true minimum; damped: the term of rho'' counts by its size, so that each step descends
+        # from the old state, so that rest is a true minimum; damped, rho'' counting by its size, so that it descends
+        for _ in range(NEWTON_STEPS):
             r = respond(activation, z)
             first, second = steepness(activation, z)
             pull = c * r - q

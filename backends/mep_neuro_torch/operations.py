@@ -51,6 +51,9 @@ def add_adjoint(drive: Tensor, coupling: Coupling, s: Tensor, weights: Weights, 
         assert weights[0] is not None
         return torch.addmm(drive, s, weights[0])
     product = adjoint(coupling, s, weights, masks)
+    if len(product) > len(drive) and coupling.weighted is not None:  # a product's own memory, so it may be added to
+        product.view(-1, *drive.shape).add_(drive)
+        return product
     few, many = sorted((drive, product), key=len)
     return by_copies(torch.add, many, few)
 

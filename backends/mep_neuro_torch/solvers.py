@@ -88,6 +88,7 @@ def synchronous(relaxation: Relaxation, course: Course) -> None:
 
 def euler(relaxation: Relaxation, course: Course) -> None:
     """The leaky flow in steps of h."""
+
     def move(new: list[Tensor], old: list[Tensor]) -> list[Tensor]:
         return [torch.lerp(repeated(o, len(n)), n, EULER_STEP) for n, o in zip(new, old, strict=True)]
 
@@ -141,7 +142,12 @@ def _at_once(
 
 def _change(new: Tensor, old: Tensor, rows: int) -> Tensor:
     """(rows,), the largest change of any unit."""
-    return repeated(by_copies(torch.sub, new, old).abs().flatten(1).amax(1), rows)
+    return repeated(_magnitude(by_copies(torch.sub, new, old)).flatten(1).amax(1), rows)
+
+
+def _magnitude(change: Tensor) -> Tensor:
+    """|change|, in place where it stays real."""
+    return change.abs() if change.is_complex() else change.abs_()
 
 
 def _larger(change: Tensor | None, other: Tensor) -> Tensor:
