@@ -126,7 +126,9 @@ def test_digits_are_standardised_over_the_training_set() -> None:
 
 def test_the_test_digits_are_always_the_same() -> None:
     torch.manual_seed(17)  # a user's own seed
-    digest = hashlib.sha256((load("digits", standardise=False).x_test * 16).to(torch.uint8).numpy().tobytes()).hexdigest()
+    digest = hashlib.sha256(
+        (load("digits", standardise=False).x_test * 16).to(torch.uint8).numpy().tobytes()
+    ).hexdigest()
     assert digest == "753639fc7311522c74c61e7b56286038b8fe9b46a0526e521931163ddda59e37"
 
 
@@ -140,9 +142,7 @@ def test_digits_need_no_download() -> None:
 
 @pytest.mark.parametrize("call", [load, fetch, located, size_in_bytes, needs_download])
 def test_an_unknown_name_gets_the_nearest(call: Callable[[str], object]) -> None:
-    with pytest.raises(
-        OptionError, match=r"'mnits'. Did you mean 'mnist'\? There are: digits, mnist, fashion-"
-    ):
+    with pytest.raises(OptionError, match=r"'mnits'. Did you mean 'mnist'\? There are: digits, mnist, fashion-"):
         call("mnits")
     assert data_names() == ["digits", "mnist", "fashion-mnist"]
 
@@ -314,9 +314,7 @@ def test_fetch(small: Small, mirror: dict[str, bytes | Exception], name: str, pr
     assert len(mirror) == answered
 
 
-def test_fetch_mends_what_is_damaged_and_nothing_else(
-    small: Small, mirror: dict[str, bytes | Exception]
-) -> None:
+def test_fetch_mends_what_is_damaged_and_nothing_else(small: Small, mirror: dict[str, bytes | Exception]) -> None:
     folder = small.put(small.cache / "mnist")
     (folder / f"{NAMES[0]}.gz").write_bytes(b"")
     (folder / f"{NAMES[3]}.gz").unlink()
@@ -373,9 +371,7 @@ def server(small: Small, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("progress", [True, False])
-def test_fetch_through_pooch_itself(
-    small: Small, server: str, monkeypatch: pytest.MonkeyPatch, progress: bool
-) -> None:
+def test_fetch_through_pooch_itself(small: Small, server: str, monkeypatch: pytest.MonkeyPatch, progress: bool) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     mirrors = (f"{server}gone/", server)  # the first answers 404
     mnist = replace(datafiles.COLLECTIONS["mnist"], mirrors=mirrors)
@@ -443,9 +439,7 @@ def test_hold_out_refuses_a_seed_below_zero() -> None:
 )
 def test_a_data_set_that_does_not_fit_together(change: dict[str, torch.Tensor], says: str) -> None:
     labels = torch.tensor([0, 1, 0, 1])
-    good = DataSet(
-        "own", torch.zeros(4, 3), labels, torch.zeros(2, 3), labels[:2], classes=2, source="a test"
-    )
+    good = DataSet("own", torch.zeros(4, 3), labels, torch.zeros(2, 3), labels[:2], classes=2, source="a test")
     assert repr(good) == "DataSet(name='own', classes=2, source='a test')"
     with pytest.raises(InputError, match=says):
         replace(good, **change)  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cmath
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -21,10 +21,11 @@ from mep_neuro_torch.checks import Watched, check_finite, check_parameters, chec
 from mep_neuro_torch.contrast import contrast, products
 from mep_neuro_torch.hopfield import Hopfield
 from mep_neuro_torch.nudges import Nudger
-from mep_neuro_torch.operations import Masks, Weights, draw_masks, forward, repeated
+from mep_neuro_torch.operations import Weights, draw_masks, forward, repeated
 from mep_neuro_torch.prediction_error import PredictionError, squared_norm
 from mep_neuro_torch.relaxation import Blocks, Phase, Relaxation
-from mep_neuro_torch.solvers import SOLVERS, Course
+from mep_neuro_torch.rest import Free, Rest, parts
+from mep_neuro_torch.solvers import SOLVERS, Course, step_limits
 
 CONVERGED = 1e-3
 """The relative residual up to which a sample counts as converged where no tolerance is given."""
@@ -34,35 +35,6 @@ ROUNDING = 8
 
 DEFAULT_STEPS = 20
 """Iterations of the free and of each nudged phase."""
-
-
-class Free(NamedTuple):
-    """A settled free phase, as nudged phases go on from it."""
-
-    relaxation: Relaxation
-    phase: Phase
-    size: Tensor
-    """max(1, |outputs|) of each sample."""
-
-
-class Rest(NamedTuple):
-    """An equilibrium's context: what later phases and the contrast of the same samples take over."""
-
-    states: tuple[Tensor, ...]
-    x: Tensor
-    versions: tuple[int, ...]
-    masks: Masks
-    free: Free | None
-    """Of a free phase: what nudged phases go on from."""
-    ends: Sequence[Sequence[Tensor]] | None
-    """Of a nudged phase: (post, pre) of every coupling. The clamped drive is not kept: it would only fill memory."""
-
-    def local(self) -> Sequence[Sequence[Tensor]]:
-        """What each synapse sees."""
-        if self.ends is not None:
-            return self.ends
-        assert self.free is not None
-        return self.free.relaxation.local()
 
 
 class TensorBackend(Backend):
@@ -93,7 +65,8 @@ class TensorBackend(Backend):
         self.network = network
         if device is not None:
             network.module.to(device)
-        self._steps = _step_limits(max_steps)
+        check_finite(network.parameters)
+        self._steps = step_limits(max_steps)
         if tolerance is not None and not tolerance > 0:
             raise OptionError(f"tolerance is {tolerance}; give a positive number, or None to run all steps")
         self._tolerance = tolerance
@@ -242,9 +215,9 @@ class TensorBackend(Backend):
         seen = course.residual.sum() if course.steps else outputs.sum()
         if not cmath.isfinite((seen if course.nudged else seen + x.sum()).item()):
             self._explain(x, relaxation, phase, course, before)
-        states = _parts(relaxation.states, len(x), len(nudges))
-        sides = [_parts(side, len(x), len(nudges)) for side in (relaxation.local() if course.nudged else ())]
-        answers, residuals = _parts([outputs, course.residual], len(x), len(nudges))
+        states = parts(relaxation.states, len(x), len(nudges))
+        sides = [parts(side, len(x), len(nudges)) for side in (relaxation.local() if course.nudged else ())]
+        answers, residuals = parts([outputs, course.residual], len(x), len(nudges))
         return tuple(
             Equilibrium(
                 x=x,
@@ -323,15 +296,3 @@ def _blocks(network: EnergyNetwork, compiled: bool | str) -> Blocks:
         return torch.compile(function, mode=mode)
 
     return Hopfield(network, wrap)
-
-
-def _step_limits(max_steps: int | Sequence[int]) -> tuple[int, int]:
-    free, nudged = (max_steps, max_steps) if isinstance(max_steps, int) else max_steps
-    if free < 1 or nudged < 1:
-        raise OptionError(f"max_steps is {max_steps}; settling takes at least 1 step")
-    return free, nudged
-
-
-def _parts(stacked: Sequence[Tensor], batch: int, copies: int) -> list[Sequence[Tensor]]:
-    """Each tensor cut into one batch a phase; what the phases still share is the same in all."""
-    return [torch.split(t, batch) if len(t) > batch else [t] * copies for t in stacked]
