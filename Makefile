@@ -20,7 +20,7 @@ help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
 demo: $(READY)
-	$(BIN)/mep-neuro train --data digits --layers 64,128,10 --epochs 20 --seed 0 --out runs/demo
+	$(BIN)/mep-neuro train --data digits --layers 64,128,10 --epochs 20 --seed 0
 	$(BIN)/mep-neuro compare --data digits --layers 64,128,10 --epochs 5 --seed 0
 
 # The tests come last, so that the last line is pytest's.

@@ -11,7 +11,7 @@ from typing import Any
 
 from griffe import Extension, Object
 
-SYMBOL = re.compile(r"(\w+(?:, \w+)*): +(\S.*)")
+SYMBOL = re.compile(r"(?!Sources?:)(\w+(?:, \w+)*): +(\S.*)")
 TAG = re.compile(r"<(?=[A-Za-z/!?])")
 STAR = re.compile(r"(?<=[(, ])\*(?=\w)")
 
@@ -26,7 +26,8 @@ def markdown(docstring: str) -> str:
            of -&lt;f, s>.
     - `x, y`: `(*n)`, (\\*n).
     """
-    return "\n\n".join(map(_block, docstring.split("\n\n")))
+    first, *rest = docstring.split("\n\n")
+    return "\n\n".join([_plain(first), *map(_block, rest)])
 
 
 def _block(block: str) -> str:
@@ -35,7 +36,11 @@ def _block(block: str) -> str:
     if block.startswith("    "):
         return block
     listed = "\n".join(SYMBOL.sub(r"- `\1`: \2", line) if SYMBOL.match(line) else line for line in block.split("\n"))
-    parts = (listed if SYMBOL.match(block) else block).split("`")
+    return _plain(listed if SYMBOL.match(block) else block)
+
+
+def _plain(text: str) -> str:
+    parts = text.split("`")
     parts[::2] = [STAR.sub(r"\\*", TAG.sub("&lt;", text)) for text in parts[::2]]
     return "`".join(parts)
 

@@ -1,9 +1,11 @@
 """Train PyTorch models by equilibrium propagation on a substrate chosen by name.
 
-network = mep.EnergyNetwork.from_module(model)
-with mep.backend("torch", network, seed=0) as substrate:
-    learner = mep.EquilibriumPropagation(substrate, beta=0.5)
-    learner.estimate(x, y)          # fills p.grad: any torch optimizer steps from there
+    network = mep.EnergyNetwork.from_module(model)
+    with mep.backend("torch", network, seed=0) as substrate:
+        learner = mep.EquilibriumPropagation(substrate, beta=0.5)
+        learner.estimate(x, y)
+
+`estimate` fills each `p.grad`, so any torch optimizer steps from there.
 """
 
 from importlib.metadata import version as _version

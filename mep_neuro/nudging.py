@@ -28,7 +28,8 @@ Terms: TypeAlias = tuple[tuple[complex, complex], ...]
 
 @dataclass(frozen=True)
 class OneSided:
-    """Free phase against one nudged phase."""
+    """Free phase against one nudged phase. The free equilibrium enters divided by beta, so it must have settled
+    to well below beta: with early stopping choose a tolerance far smaller than beta."""
 
     negative = False
     complex = False

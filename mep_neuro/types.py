@@ -21,7 +21,8 @@ class Nudge:
         F(s) = E(s; x) - beta <force, s_L>          with a force, whatever it comes from
 
     beta:   strength; negative pushes away from the target; complex for holomorphic nudging.
-    target: (batch, *outputs), one-hot for labels.  cost: `"squared_error"` or `"cross_entropy"`.
+    target: (batch, *outputs), one-hot for labels.
+    cost:   `"squared_error"` or `"cross_entropy"`.
     force:  (batch, *outputs); the gradient that is then estimated is that of -<force, s_L>.
     """
 
@@ -40,7 +41,7 @@ class Equilibrium:
     outputs:   what the network answers, (batch, *outputs): s_L, or rho(s_L) where s_L is a drive.
     steps:     iterations of the solver (0 where no solver iterates).
     residual:  (batch,), the largest change of any state in the last iteration, relative to the scale that
-               matters: beta |dC/ds| in a nudged phase, max(1, |s|) in the free phase.
+               matters: beta |dC/ds| in a nudged phase, max(1, |outputs|) in the free phase.
     tolerance: the residual up to which a sample counts as converged.
     nudge:     None in the free phase.
     context:   the backend's own notes (clamped drive, dropout masks), for phases that start from here.

@@ -1,4 +1,4 @@
-"""Laws of rate solvers (shared reference/equilibrium_propagation.md, part 3), and the suite's oracle against itself."""
+"""Laws of rate solvers, on every rate backend, and the suite's oracle against itself."""
 
 from __future__ import annotations
 
