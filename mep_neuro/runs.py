@@ -15,7 +15,7 @@ from torch import nn
 from mep_neuro.activations import activation_module
 from mep_neuro.checkpoints import read_checkpoint
 from mep_neuro.data import DataSet, load
-from mep_neuro.errors import InputError, did_you_mean
+from mep_neuro.errors import InputError, OptionError, did_you_mean
 from mep_neuro.files import writable_folder, write_json_atomically
 from mep_neuro.history import History
 from mep_neuro.network import EnergyNetwork
@@ -100,6 +100,8 @@ def settings_from(values: dict[str, Any]) -> RunSettings:
 @contextmanager
 def opened(settings: RunSettings) -> Iterator[EquilibriumPropagation]:
     """A learner on a freshly opened substrate; `learner.network.module` is the model."""
+    for name in {"name", "network", "seed"} & settings.options.keys():
+        raise OptionError(f"{name!r} is no option of a backend, but given to every one: set it as the run's own")
     network = EnergyNetwork.from_module(settings.model(), energy=settings.energy)
     with backend(settings.backend, network, seed=settings.seed, **settings.options) as substrate:
         yield EquilibriumPropagation(

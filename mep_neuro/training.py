@@ -307,7 +307,7 @@ class _Run:
         if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
             self.scheduler.step(judged)
         elif self.scheduler is not None:
-            with warnings.catch_warnings():  # in resident learning the optimizer only holds the learning rate
+            with warnings.catch_warnings():  # no optimizer step yet: resident learning, or resumed at an epoch's end
                 warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
                 self.scheduler.step()
 

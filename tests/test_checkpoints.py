@@ -185,15 +185,22 @@ def test_one_in_another_precision(path: Path) -> None:
     refused(path, "its 0.weight is .*float32.*, not .*float64", double)
 
 
-def test_a_failing_write_leaves_the_old_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("where", ["while it is written", "while it reaches the disk"])
+def test_a_failing_write_leaves_the_old_one(path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     before = path.read_bytes()
     save = torch.save
 
-    def full(document: object, file: Any) -> None:
+    def save_and_fail(document: object, file: Any) -> None:
         save(document, file)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", full)
+    def fail(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    if where == "while it is written":
+        monkeypatch.setattr(torch, "save", save_and_fail)
+    else:
+        monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="No space left"):
         save_checkpoint(path, network(seed=1), {})
     assert [p.name for p in path.parent.iterdir()] == ["last.pt"]

@@ -352,6 +352,7 @@ def test_compare_takes_all_that_run_here(command: Command) -> None:
         ("--set max_steps=0", "max_steps is 0; settling takes at least 1 step"),
         ("--set max_steps=[5,0]", "settling takes at least 1 step"),
         ("--set tolerance=0", "tolerance is 0"),
+        ("--set seed=3", "'seed' is no option of a backend"),
         ("--set solver=oiler", "Did you mean 'euler'?"),
         ("--beta 0", "beta is 0.0; give a positive number"),
         ("--beta -0.5", "beta is -0.5; give a positive number"),

@@ -188,6 +188,8 @@ def test_going_on_equals_not_stopping_and_keeps_the_new_settings(tmp_path: Path)
         ({"data": "digit"}, OptionError),
         ({"options": {"max_step": 3}}, OptionError),
         ({"options": {"max_steps": 0}}, OptionError),
+        ({"options": {"seed": 3}}, OptionError),
+        ({"options": {"network": 3}}, OptionError),
         ({"beta": 0.0}, InputError),
         ({"beta": 1.5}, InputError),
         ({"layers": (64, 10, 11)}, InputError),

@@ -303,7 +303,7 @@ def test_counts_equal_a_hand_count(few: Pair) -> None:
     # The clamped drive once, the forward pass, then per sweep: hidden from the outputs, outputs from the hidden.
     assert counts["free", "macs"] == samples * (first + second + free_steps * 2 * second)
     assert counts["free", "neuron_updates"] == samples * units * (1 + free_steps)
-    # Two phases, from the clamped drive that is there; what the outputs first see of the hidden units is the same in both.
+    # Two phases, from the clamped drive that is there; what the outputs first see of the hidden units is one product.
     assert counts["nudged", "macs"] == samples * (2 * nudged_steps * 2 * second - second)
     assert counts["nudged", "neuron_updates"] == samples * 2 * nudged_steps * units
     # x is the same in both phases: one product for the first coupling, two for the second.
