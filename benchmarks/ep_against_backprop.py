@@ -3,10 +3,11 @@
     python benchmarks/ep_against_backprop.py [--out FILE.json] [--data-dir DIR] [--threads N] [--rounds N]
 
 Both train the same sizes with the same optimizer (Adam, fused) at batch 64 on MNIST's training images, step by step in
-turn in one process; medians are compared. EP is centered, and settles for the sweeps of least work that bring the cosine
-of every parameter's gradient with the fully settled one to 0.999, on a batch that is not trained on. How many that takes
-depends on the activation and on the weights, so each row names both: `initial`, as PyTorch draws them, and `trained`, after
-500 steps. Peak memory is the most that one step allocates at a time, gradients included, by PyTorch's profiler.
+turn in one process; medians are compared. EP is centered, and settles for the sweeps of least work that bring the
+cosine of every parameter's gradient with the fully settled one to 0.999, on a batch that is not trained on. How many
+that takes depends on the activation and on the weights, so each row names both: `initial`, as PyTorch draws them, and
+`trained`, after 500 steps. Peak memory is the most that one step allocates at a time, gradients included, by PyTorch's
+profiler.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ def model_of(sizes: list[int], activation: str) -> nn.Sequential:
 
 
 def learner_on(model: nn.Sequential, steps: tuple[int, int]) -> mep.EquilibriumPropagation:
+    """A learner on the torch backend that runs so many sweeps."""
     network = mep.EnergyNetwork.from_module(model)
     return mep.EquilibriumPropagation(mep.backend("torch", network, max_steps=steps), beta=BETA)
 
