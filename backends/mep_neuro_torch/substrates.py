@@ -20,8 +20,8 @@ class TorchBackend(TensorBackend):
     device:    moves the module there first; None leaves it where it is.
     solver:    "even_odd" (default), "synchronous", "euler" or "anderson".
     max_steps: iterations of a phase, or (free, nudged).
-    tolerance: stop early once no sample changes by more, relative to beta |dC/ds| (free: to max(1, |outputs|)); costs one
-               wait for the device an iteration. None (default) runs all steps without waiting.
+    tolerance: stop early once no sample changes by more, relative to beta |dC/ds| (free: to max(1, |outputs|)); costs
+               one wait for the device an iteration. None (default) runs all steps without waiting.
     compile:   True or a `torch.compile` mode compiles the block minimisers.
     """
 
