@@ -21,6 +21,7 @@ from rich.text import Text
 
 from mep_neuro import data as data_sets
 from mep_neuro.accounting import EnergyReport, account
+from mep_neuro.activations import MODULES
 from mep_neuro.compare import Comparison
 from mep_neuro.compare import compare as compare_backends
 from mep_neuro.errors import BackendUnavailable, InputError, MepNeuroError
@@ -97,7 +98,9 @@ def train(
     context: typer.Context,
     data: Annotated[str, typer.Option(help="digits, mnist or fashion-mnist.")] = DEFAULTS.data,
     layers: Layers = ",".join(map(str, DEFAULTS.layers)),
-    activation: Annotated[str, typer.Option(help="Of the hidden populations.")] = DEFAULTS.activation,
+    activation: Annotated[
+        str, typer.Option(help=f"Of the hidden populations: {', '.join(MODULES)}.")
+    ] = DEFAULTS.activation,
     energy: Annotated[str, typer.Option(help="hopfield or prediction_error.")] = DEFAULTS.energy,
     backend: Annotated[str, typer.Option(help="The substrate, by name.")] = DEFAULTS.backend,
     epochs: Annotated[int, typer.Option(help="Passes over the training data.")] = DEFAULTS.epochs,
@@ -106,14 +109,14 @@ def train(
     nudging: Annotated[str, typer.Option(help="centered, one_sided, random_sign or holomorphic.")] = DEFAULTS.nudging,
     cost: Annotated[str, typer.Option(help="squared_error or cross_entropy.")] = DEFAULTS.cost,
     optimizer: Annotated[str, typer.Option(help="sgd, adam or adamw.")] = DEFAULTS.optimizer,
-    lr: Annotated[float | None, typer.Option(help="Learning rate [default: 0.1 for sgd, 0.0005 else].")] = DEFAULTS.lr,
+    lr: Annotated[float | None, typer.Option(help="Learning rate; left out: 0.1 for sgd, 0.0005 else.")] = DEFAULTS.lr,
     seed: Annotated[int, typer.Option(help="Of all randomness.")] = DEFAULTS.seed,
     hold_out: Annotated[
         int, typer.Option(help="Test on so many training samples instead of the test set: for tuning.")
     ] = DEFAULTS.hold_out,
     learning: Annotated[str, typer.Option(help="auto, host or resident.")] = DEFAULTS.learning,
     set_: Set = [],  # noqa: B006
-    out: Annotated[Path | None, typer.Option(help="Folder of the run [default: a dated one under runs/].")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; left out: a dated one under runs/.")] = None,
     data_dir: DataDir = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     as_json: Json = False,
@@ -164,7 +167,7 @@ def train(
 def compare(
     data: Annotated[str, typer.Option(help="digits, mnist or fashion-mnist.")] = DEFAULTS.data,
     layers: Layers = ",".join(map(str, DEFAULTS.layers)),
-    backends: Annotated[str | None, typer.Option(help="Names by commas [default: all that run here].")] = None,
+    backends: Annotated[str | None, typer.Option(help="Names, by commas; left out: all that run here.")] = None,
     epochs: Annotated[int, typer.Option(help="Passes over the training data.")] = 5,
     seed: Annotated[int, typer.Option(help="Of all randomness.")] = DEFAULTS.seed,
     profile: Annotated[str, typer.Option(help="Hardware profile, by name or path.")] = "cmos_45nm",

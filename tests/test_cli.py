@@ -330,6 +330,22 @@ def test_compare_takes_all_that_run_here(command: Command) -> None:
     assert [row["backend"] for row in document["rows"]] == here
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("train", "Learning rate; left out: 0.1 for sgd, 0.0005 else."),
+        ("train", "Folder of the run; left out: a dated one under runs/."),
+        ("train", "hardsigmoid, hardtanh, identity, relu"),
+        ("compare", "Names, by commas; left out: all that run here."),
+        ("data", "get"),
+    ],
+)
+def test_help_says_all_that_was_written(command: Command, arguments: str, said: str) -> None:
+    ran = command(*arguments.split(), "--help")
+    assert ran.code == 0
+    assert said in " ".join(re.sub("[│\n]", " ", ran.out).split())  # Rich would swallow what stands in brackets
+
+
 # --- bad input --------------------------------------------------------------------------------------------------------
 
 

@@ -111,7 +111,7 @@ class TensorBackend(Backend):
     def settle(self, x: Tensor, *, nudge: Nudge | None = None, start: Equilibrium | None = None) -> Equilibrium:
         if nudge is not None:
             return self._nudged(x, [nudge], start)[0]
-        self._tally.presented(len(x))
+        self._tally.presented(x.size(0))
         relaxation, phase = self._begin(x, start)
         course = self._course(self._size(relaxation), nudged=False, reached=True)
         before = list(relaxation.states)
@@ -139,7 +139,7 @@ class TensorBackend(Backend):
         found = contrast(self.network, x, ends, weights, self._weights(), masks)
         for level, coupling in enumerate(self.network.couplings):
             if coupling.weighted is not None and coupling.weighted.weight in found:
-                self._tally.outer(coupling, len(x), x.element_size(), products(len(terms), level))
+                self._tally.outer(coupling, x.size(0), x.element_size(), products(len(terms), level))
         return {name: value.to(self.network.dtype) for name, value in found.items()}
 
     def _begin(self, x: Tensor, start: Equilibrium | None) -> tuple[Relaxation, Phase]:
@@ -150,24 +150,24 @@ class TensorBackend(Backend):
             phase = known.free.phase
         else:
             old = None if start is None else start.context
-            masks = old.masks if isinstance(old, Rest) else draw_masks(self.network, len(x), self._generator)
+            masks = old.masks if isinstance(old, Rest) else draw_masks(self.network, x.size(0), self._generator)
             weights = self._weights()
             phase = Phase(forward(couplings[0], x, weights[0], masks), weights, masks)
-            self._tally.product("free", couplings[0], len(x), item)
+            self._tally.product("free", couplings[0], x.size(0), item)
         if start is None:
             relaxation = self._blocks.rest(phase)
             for population in self.network.populations:
-                self._tally.neurons("free", population.size, len(x), item)
+                self._tally.neurons("free", population.size, x.size(0), item)
         else:
             phase = replace(phase, bounds=self._norms(x, phase.weights))
             relaxation = self._blocks.resume(start.states, phase)
         if start is None or self._blocks.needs_bounds:  # the products of the forward pass, or of predicting again
             for coupling in couplings[1:]:
-                self._tally.product("free", coupling, len(x), item)
+                self._tally.product("free", coupling, x.size(0), item)
         return relaxation, phase
 
     def _nudged(self, x: Tensor, nudges: Sequence[Nudge], start: Equilibrium | None) -> tuple[Equilibrium, ...]:
-        rows, known = len(nudges) * len(x), None if start is None else self._known(x, start)
+        rows, known = len(nudges) * x.size(0), None if start is None else self._known(x, start)
         free = None if known is None else known.free
         relaxation, phase = self._begin(x, start) if free is None else (free.relaxation, free.phase)
         pull, slope = self._nudger.pull(nudges, self._blocks.outputs(relaxation.states))
@@ -215,9 +215,9 @@ class TensorBackend(Backend):
         seen = course.residual.sum() if course.steps else outputs.sum()
         if not cmath.isfinite((seen if course.nudged else seen + x.sum()).item()):
             self._explain(x, relaxation, phase, course, before)
-        states = parts(relaxation.states, len(x), len(nudges))
-        sides = [parts(side, len(x), len(nudges)) for side in (relaxation.local() if course.nudged else ())]
-        answers, residuals = parts([outputs, course.residual], len(x), len(nudges))
+        states = parts(relaxation.states, x.size(0), len(nudges))
+        sides = [parts(side, x.size(0), len(nudges)) for side in (relaxation.local() if course.nudged else ())]
+        answers, residuals = parts([outputs, course.residual], x.size(0), len(nudges))
         return tuple(
             Equilibrium(
                 x=x,
@@ -246,7 +246,7 @@ class TensorBackend(Backend):
         check_samples(x)
         check_finite(self.network.parameters)
         again = self._course(course.scale, nudged=course.nudged, reached=course.reached)
-        self._solver(Watched(relaxation.again(phase, len(course.scale)), before, again), again)
+        self._solver(Watched(relaxation.again(phase, course.scale.size(0)), before, again), again)
 
     def _known(self, x: Tensor, equilibrium: Equilibrium) -> Rest | None:
         """An equilibrium's context, if it is of these samples, these parameters and its own states."""

@@ -38,7 +38,7 @@ def contrast(
     ends: (post_1 .. post_L, pre_2 .. pre_L) of each phase.
     """
     trained, found = set(network.trained), dict[str, Tensor]()
-    share = [w / len(x) for w in weights]
+    share = [w / x.size(0) for w in weights]
     # the first coupling last: its gradient is the largest, and what the others needed is free again by then
     for level, coupling in reversed(list(enumerate(network.couplings))):
         operation = coupling.weighted

@@ -38,7 +38,7 @@ def minimum(
     if above is not None:
         coupling, neighbour, weights = above
         drive = add_adjoint(drive, coupling, neighbour, weights, masks)
-    return respond(activation, drive) if pull is None else pull.minimum(repeated(drive, len(pull.c)), s)
+    return respond(activation, drive) if pull is None else pull.minimum(repeated(drive, pull.c.size(0)), s)
 
 
 @final
@@ -78,9 +78,9 @@ class HopfieldRelaxation(Relaxation):
         phase, states, couplings = self._phase, self.states, self._energy.network.couplings
         last = level == len(states) - 1
         if level:
-            self.products[level, False, len(states[level - 1])] += 1
+            self.products[level, False, states[level - 1].size(0)] += 1
         if not last:
-            self.products[level + 1, True, len(states[level + 1])] += 1
+            self.products[level + 1, True, states[level + 1].size(0)] += 1
         return self._energy.minimum(
             self._energy.network.populations[level].activation,
             phase.clamped if level == 0 else None,

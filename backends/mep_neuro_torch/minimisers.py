@@ -74,7 +74,7 @@ class Pull:
     def _softmax(self, drive: Tensor, s: Tensor) -> Tensor:
         """Newton on s - drive + beta (softmax(s) - y) = 0; its Hessian, diagonal plus rank one, is inverted exactly."""
         assert self.target is not None
-        s = repeated(s, len(drive))
+        s = repeated(s, drive.size(0))
         for _ in range(NEWTON_STEPS):
             p = torch.softmax(s, 1)
             diagonal = 1 + self.c * p

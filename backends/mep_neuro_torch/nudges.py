@@ -27,7 +27,7 @@ class Nudger:
 
     def pull(self, nudges: Sequence[Nudge], outputs: Tensor) -> tuple[Pull, Tensor]:
         """The pull on the stacked outputs, and |beta| |dC/ds| of each row, (nudges * batch,)."""
-        first, rows = nudges[0], len(nudges) * len(outputs)
+        first, rows = nudges[0], len(nudges) * outputs.size(0)
         kind = "force" if first.force is not None else first.cost
         given = [n.target if n.force is None else n.force for n in nudges]
         if any(g is None for g in given) or any((n.force is None) != (first.force is None) for n in nudges):
@@ -56,13 +56,13 @@ class Nudger:
     def _column(self, betas: Sequence[complex], outputs: Tensor, *, free: bool) -> tuple[Tensor, Tensor, Tensor]:
         """beta, the gain slope / (1 + slope c) and |beta| for each row; c is 0 for a force."""
         turned = any(isinstance(beta, complex) for beta in betas)
-        key = (tuple(betas), turned, free, len(outputs), outputs.dim(), outputs.dtype, outputs.device)
+        key = (tuple(betas), turned, free, outputs.size(0), outputs.dim(), outputs.dtype, outputs.device)
         if key not in self._columns:
             if len(self._columns) >= KEPT:
                 self._columns.clear()
             dtype = outputs.dtype.to_complex() if turned else outputs.dtype
             values = torch.tensor(list(betas), dtype=dtype).to(outputs.device)
-            beta = values.repeat_interleave(len(outputs)).view(-1, *[1] * (outputs.dim() - 1))
+            beta = values.repeat_interleave(outputs.size(0)).view(-1, *[1] * (outputs.dim() - 1))
             a = self._activation.slope if isinstance(self._activation, ClippedLinear) else 1.0
             self._columns[key] = (beta, a / (1 + a * beta * (not free)), beta.abs().flatten())
         return self._columns[key]

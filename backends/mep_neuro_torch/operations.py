@@ -46,12 +46,14 @@ def adjoint(coupling: Coupling, s: Tensor, weights: Weights, masks: Masks) -> Te
 
 def add_adjoint(drive: Tensor, coupling: Coupling, s: Tensor, weights: Weights, masks: Masks) -> Tensor:
     """drive + f^T(s), each of one batch or of copies of it; in one kernel for a single dense coupling."""
-    o, alike = coupling.operations[0], len(drive) == len(s) and drive.dtype == s.dtype
+    o, alike = coupling.operations[0], drive.size(0) == s.size(0) and drive.dtype == s.dtype
     if alike and len(coupling.operations) == 1 and isinstance(o, Dense) and not s.is_complex() and not _rounds(s):
         assert weights[0] is not None
         return torch.addmm(drive, s, weights[0])
     product = adjoint(coupling, s, weights, masks)
-    if len(product) > len(drive) and coupling.weighted is not None:  # a product's own memory, so it may be added to
+    if (
+        product.size(0) > drive.size(0) and coupling.weighted is not None
+    ):  # a product's own memory, so it may be added to
         product.view(-1, *drive.shape).add_(drive)
         return product
     few, many = sorted((drive, product), key=len)
@@ -99,7 +101,7 @@ def _forward(o: Operation, s: Tensor, weight: Tensor | None, bias: Tensor | None
             return F.avg_pool2d(s, o.kernel, o.stride, o.padding, o.ceil_mode, o.count_include_pad, o.divisor_override)
         case Dropout():
             return by_copies(torch.mul, s, masks[o.name]) if o.name in masks else s
-    return s.reshape(len(s), *o.out_shape)
+    return s.reshape(s.size(0), *o.out_shape)
 
 
 def _adjoint(o: Operation, s: Tensor, weight: Tensor | None, masks: Masks) -> Tensor:
@@ -112,13 +114,13 @@ def _adjoint(o: Operation, s: Tensor, weight: Tensor | None, masks: Masks) -> Te
             product = F.conv_transpose2d(s, weight, None, o.stride, o.padding, short, o.groups, o.dilation)
             return product.to(weight.dtype)
         case AvgPool2d():
-            like = s.new_empty(()).expand(len(s), *o.in_shape)
+            like = s.new_empty(()).expand(s.size(0), *o.in_shape)
             return torch.ops.aten.avg_pool2d_backward(  # type: ignore[no-any-return]
                 s, like, o.kernel, o.stride, o.padding, o.ceil_mode, o.count_include_pad, o.divisor_override
             )
         case Dropout():
             return by_copies(torch.mul, s, masks[o.name]) if o.name in masks else s
-    return s.reshape(len(s), *o.in_shape)
+    return s.reshape(s.size(0), *o.in_shape)
 
 
 def _by_parts(linear: Callable[[Tensor], Tensor], s: Tensor) -> Tensor:
@@ -133,14 +135,15 @@ def _rounds(s: Tensor) -> bool:
 
 def by_copies(function: Callable[[Tensor, Tensor], Tensor], many: Tensor, few: Tensor) -> Tensor:
     """function(many, few), where `many` is one batch or copies of it, and `few` is of one batch."""
-    if len(many) == len(few):
+    if many.size(0) == few.size(0):
         return function(many, few)
     return function(many.view(-1, *few.shape), few).view(many.shape)
 
 
 def repeated(s: Tensor, rows: int) -> Tensor:
     """The batch over and over, up to so many rows."""
-    return s if len(s) == rows else s.repeat(rows // len(s), *[1] * (s.dim() - 1))
+    batch = s.size(0)
+    return s if batch == rows else torch.cat([s] * (rows // batch))
 
 
 def draw_masks(network: EnergyNetwork, batch: int, generator: torch.Generator) -> dict[str, Tensor]:

@@ -95,8 +95,8 @@ class PredictionErrorRelaxation(Relaxation):
         q = c * respond(activation, s) + adjoint(coupling, error, weights, phase.masks)
         best = prox(activation, mu, c, q, s)
         predicted = self._energy.predict(level, best, phase)
-        self.products[level + 1, True, len(s)] += 1
-        self.products[level + 1, False, len(s)] += 1
+        self.products[level + 1, True, s.size(0)] += 1
+        self.products[level + 1, False, s.size(0)] += 1
         before, after = _squares(s - mu, error), _squares(best - mu, above - predicted)
         # near rest the two agree to rounding, which grows with the states, and rounding must not stop the descent
         slack = ROUNDING * torch.finfo(before.dtype).eps * (before + (before * _squares(s, above)).sqrt())
@@ -114,7 +114,7 @@ class PredictionErrorRelaxation(Relaxation):
             self._predicted[level + 1] = self._pending[1]
         else:
             self._predicted[level + 1] = self._energy.predict(level, s, self._phase)
-            self.products[level + 1, False, len(s)] += 1
+            self.products[level + 1, False, s.size(0)] += 1
 
     def again(self, phase: Phase, rows: int) -> Relaxation:
         states, predicted = ([repeated(t, rows) for t in ts] for ts in (self.states, self._predicted))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from mep_neuro_torch.operations import Masks
@@ -43,4 +42,4 @@ class Rest(NamedTuple):
 
 def parts(stacked: Sequence[Tensor], batch: int, copies: int) -> list[Sequence[Tensor]]:
     """Each tensor cut into one batch a phase; what the phases still share is the same in all."""
-    return [torch.split(t, batch) if len(t) > batch else [t] * copies for t in stacked]
+    return [t.chunk(copies) if t.size(0) > batch else [t] * copies for t in stacked]

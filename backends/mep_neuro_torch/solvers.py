@@ -74,9 +74,9 @@ def even_odd(relaxation: Relaxation, course: Course) -> None:
                     continue
                 s = relaxation.minimum(level)
                 if course.measures(step):
-                    change = _larger(change, _change(s, relaxation.states[level], len(course.scale)))
+                    change = _larger(change, _change(s, relaxation.states[level], course.scale.size(0)))
                 relaxation.put(level, s)
-                course.updates[level] += len(s)
+                course.updates[level] += s.size(0)
             half += 1
         if course.ends(step, change):
             return
@@ -91,7 +91,7 @@ def euler(relaxation: Relaxation, course: Course) -> None:
     """The leaky flow in steps of h."""
 
     def move(new: list[Tensor], old: list[Tensor]) -> list[Tensor]:
-        return [torch.lerp(repeated(o, len(n)), n, EULER_STEP) for n, o in zip(new, old, strict=True)]
+        return [torch.lerp(repeated(o, n.size(0)), n, EULER_STEP) for n, o in zip(new, old, strict=True)]
 
     _at_once(relaxation, course, move)
 
@@ -101,7 +101,7 @@ def anderson(relaxation: Relaxation, course: Course) -> None:
     history: list[tuple[Tensor, Tensor]] = []
 
     def extrapolate(new: list[Tensor], old: list[Tensor]) -> list[Tensor]:
-        rows = len(course.scale)
+        rows = course.scale.size(0)
         new, old = ([repeated(s, rows) for s in states] for states in (new, old))
         g = torch.cat([s.flatten(1) for s in new], 1)
         f = g - torch.cat([s.flatten(1) for s in old], 1)
@@ -134,9 +134,9 @@ def _at_once(
         new = move([relaxation.minimum(level) for level in range(len(old))], old)
         for level, s in enumerate(new):
             if course.measures(step):
-                change = _larger(change, _change(s, old[level], len(course.scale)))
+                change = _larger(change, _change(s, old[level], course.scale.size(0)))
             relaxation.put(level, s)
-            course.updates[level] += len(s)
+            course.updates[level] += s.size(0)
         if course.ends(step, change):
             return
 
