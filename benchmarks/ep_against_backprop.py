@@ -79,9 +79,10 @@ def medians(steps: dict[str, Callable[[], object]], rounds: int) -> dict[str, fl
     return {name: statistics.median(values[rounds // 5 :]) for name, values in times.items()}
 
 
-def peak_bytes(step: Callable[[], object]) -> int:
+def peak_bytes(step: Callable[[], object], optimizer: torch.optim.Optimizer) -> int:
     """The most that PyTorch held above what it held before one step, gradients included."""
     step()
+    optimizer.zero_grad()
     with torch.profiler.profile(profile_memory=True, activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         step()
     events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
@@ -124,7 +125,7 @@ def measure(
         bp_adam.step()
 
     seconds = medians({"ep": ep_step, "backprop": bp_step}, rounds)
-    memory = {"ep": peak_bytes(ep_step), "backprop": peak_bytes(bp_step)}
+    memory = {"ep": peak_bytes(ep_step, ep_adam), "backprop": peak_bytes(bp_step, bp_adam)}
     name = "-".join(map(str, sizes))
     return {
         "layers": name,

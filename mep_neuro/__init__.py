@@ -13,6 +13,7 @@ from importlib.metadata import version as _version
 from mep_neuro.accounting import EnergyReport, account
 from mep_neuro.backend import Backend
 from mep_neuro.capabilities import Availability, Capabilities
+from mep_neuro.compare import Comparison, compare
 from mep_neuro.counts import OperationCounts
 from mep_neuro.history import EpochRecord, History
 from mep_neuro.network import EnergyNetwork, Population
@@ -20,7 +21,9 @@ from mep_neuro.nudging import Centered, Holomorphic, OneSided, RandomSign
 from mep_neuro.profiles import HardwareProfile, hardware_profile, profile_names
 from mep_neuro.propagation import EquilibriumPropagation, Phases
 from mep_neuro.registry import backend, backend_names
-from mep_neuro.training import evaluate, fit
+from mep_neuro.runs import RunSettings
+from mep_neuro.training import fit
+from mep_neuro.training_run import evaluate
 from mep_neuro.types import Equilibrium, Nudge
 
 __version__ = _version("mep-neuro")
@@ -30,6 +33,7 @@ __all__ = [
     "Backend",
     "Capabilities",
     "Centered",
+    "Comparison",
     "EnergyNetwork",
     "EnergyReport",
     "EpochRecord",
@@ -44,9 +48,11 @@ __all__ = [
     "Phases",
     "Population",
     "RandomSign",
+    "RunSettings",
     "account",
     "backend",
     "backend_names",
+    "compare",
     "evaluate",
     "fit",
     "hardware_profile",

@@ -8,26 +8,22 @@ import itertools
 import json
 import logging
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy
-import torch
 import typer
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
 from mep_neuro import data as data_sets
-from mep_neuro.accounting import EnergyReport, account
+from mep_neuro.accounting import account
 from mep_neuro.activations import MODULES
-from mep_neuro.compare import Comparison
 from mep_neuro.compare import compare as compare_backends
 from mep_neuro.errors import BackendUnavailable, InputError, MepNeuroError
 from mep_neuro.files import writable_folder
-from mep_neuro.history import History
 from mep_neuro.registry import backend_class, backend_names
+from mep_neuro.reports import OUT, PLAIN, document, print_account, print_comparison, print_history, print_json
 from mep_neuro.runs import RunSettings, prepared, settings_from
 
 app = typer.Typer(
@@ -39,9 +35,6 @@ app = typer.Typer(
 data_app = typer.Typer(help="List the data sets, or fetch one.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
-PLAIN: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}  # names and paths are shown as they are
-
-out_console = Console(**PLAIN)
 error_console = Console(**PLAIN, stderr=True, soft_wrap=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
@@ -84,13 +77,13 @@ def backends_command(as_json: Json = False) -> None:
             rows.append((name, False, str(error), "", ""))
     if as_json:
         keys = ("name", "available", "reason", "cure", "describes")
-        _print_json([dict(zip(keys, row, strict=True)) for row in rows])
+        print_json([dict(zip(keys, row, strict=True)) for row in rows])
         return
     table = Table("backend", "runs here", "what it is, or why not")
     for name, available, reason, cure, describes in rows:
         why_not = "; ".join(part for part in (reason, cure) if part)
         table.add_row(name, "yes" if available else "no", describes if available else why_not)
-    out_console.print(table)
+    OUT.print(table)
 
 
 @app.command()
@@ -156,11 +149,11 @@ def train(
             raise typer.Exit(130) from None
     report = account(history.counts)
     if as_json:
-        _print_json(_document(settings, history, report, folder))
+        print_json(document(settings, history, report, folder))
     else:
-        _print_history(history, settings)
-        _print_account(report)
-        out_console.print(f"Checkpoints and history are in {folder}", soft_wrap=True)
+        print_history(history, settings)
+        print_account(report)
+        OUT.print(f"Checkpoints and history are in {folder}", soft_wrap=True)
 
 
 @app.command()
@@ -182,9 +175,9 @@ def compare(
     settings = settings_from({"data": data, "layers": _layers(layers), "epochs": epochs, "seed": seed})
     rows = compare_backends(settings, names, profile=profile, data_dir=data_dir)
     if as_json:
-        _print_json({"settings": settings.model_dump(mode="json"), "rows": [row.to_json() for row in rows]})
+        print_json({"settings": settings.model_dump(mode="json"), "rows": [row.to_json() for row in rows]})
     else:
-        _print_comparison(rows, settings)
+        print_comparison(rows, settings)
 
 
 @data_app.command("list")
@@ -192,20 +185,20 @@ def data_list(data_dir: DataDir = None, as_json: Json = False) -> None:
     """List the data sets, and where each is found."""
     rows = [(name, data_sets.located(name, data_dir)) for name in data_sets.data_names()]
     if as_json:
-        _print_json([{"name": name, "folder": None if folder is None else str(folder)} for name, folder in rows])
+        print_json([{"name": name, "folder": None if folder is None else str(folder)} for name, folder in rows])
         return
     table = Table("data set", Column("where", overflow="fold"), Column("MB", justify="right"))
     for name, folder in rows:
         size = f"{data_sets.size_in_bytes(name, data_dir) / 1e6:.1f}" if folder else ""
         table.add_row(name, str(folder) if folder else f"not here: mep-neuro data get {name}", size)
-    out_console.print(table)
+    OUT.print(table)
 
 
 @data_app.command("get")
 def data_get(name: Annotated[str, typer.Argument(help="digits, mnist or fashion-mnist.")]) -> None:
     """Download a data set into mep-neuro's cache, checked byte for byte."""
     folder = data_sets.fetch(name)
-    out_console.print(f"{name} is in {folder}", soft_wrap=True)
+    OUT.print(f"{name} is in {folder}", soft_wrap=True)
 
 
 def _runs_here(name: str) -> bool:
@@ -269,77 +262,3 @@ def _dated_folder(settings: RunSettings) -> Path:
             folder.mkdir()
             return folder
     raise AssertionError  # the count has no end
-
-
-def _document(settings: RunSettings, history: History, report: EnergyReport, folder: Path) -> dict[str, Any]:
-    document = history.to_json()
-    return {
-        "test_accuracy": history.last.test_accuracy,
-        "train_accuracy": history.last.train_accuracy,
-        "account": report.to_json(),
-        "settings": settings.model_dump(mode="json"),
-        "out": str(folder),
-        "versions": {"mep-neuro": version("mep-neuro"), "torch": torch.__version__, "numpy": numpy.__version__},
-        **document,
-    }
-
-
-def _print_json(document: object) -> None:
-    print(json.dumps(document, indent=2))
-
-
-def _print_history(history: History, settings: RunSettings) -> None:
-    where = "the host" if history.learning == "host" else "the substrate"
-    title = f"{settings.data}, {'-'.join(map(str, settings.layers))} on {settings.backend}, learning on {where}"
-    table = _table("epoch", "train\ncost", "train\naccuracy", "test\naccuracy", "not\nsettled", "seconds", title=title)
-    for r in history.epochs:
-        row = (f"{r.epoch}", f"{r.train_cost:.4f}", _share(r.train_accuracy), _share(r.test_accuracy))
-        table.add_row(*row, f"{r.unconverged:,}", f"{r.seconds:.1f}")
-    out_console.print(table)
-    if any(r.unconverged for r in history.epochs):
-        worst = max(r.residual for r in history.epochs)
-        out_console.print(
-            f"Not settled: training samples of which a phase had not come to rest within max_steps; the largest "
-            f"residual was {worst:.2g}. More steps (--set max_steps=...) or a bounded activation may help."
-        )
-
-
-def _print_account(report: EnergyReport) -> None:
-    out_console.print(f"A training sample costs {_joules(report)} J (estimated; prices: {report.grade}).")
-    _print_prices(report)
-
-
-def _print_prices(report: EnergyReport) -> None:
-    """What the joules rest on: the profile, its sources, and what it leaves out."""
-    out_console.print(f"Profile {report.profile.name}: {report.profile.title}.")
-    for source in report.sources:
-        out_console.print(f"  {source}")
-    if report.unpriced:
-        out_console.print(f"'>=' because these have no price in it: {', '.join(report.unpriced)}.")
-
-
-def _print_comparison(rows: list[Comparison], settings: RunSettings) -> None:
-    title = (
-        f"{settings.data}, {'-'.join(map(str, settings.layers))}, {settings.epochs} epochs, batch {settings.batch_size}"
-    )
-    heads = ("test\naccuracy", "seconds\nhere", "MACs a\nsample", "joules a sample\n(estimated)")
-    table = _table("backend", *heads, title=title)
-    for row in rows:
-        macs = row.counts.total("macs") / row.counts.samples
-        accuracy = _share(row.history.last.test_accuracy)
-        table.add_row(row.backend, accuracy, f"{row.seconds:.1f}", f"{macs:,.0f}", _joules(row.account))
-    out_console.print(table)
-    _print_prices(rows[0].account)
-
-
-def _table(first: str, *numbers: str, title: str) -> Table:
-    return Table(first, *(Column(head, justify="right") for head in numbers), title=title, title_justify="left")
-
-
-def _joules(report: EnergyReport) -> str:
-    low, high = report.interval
-    return f"{'>= ' if report.lower_bound else ''}{report.joules_per_sample:.2e} [{low:.2e}, {high:.2e}]"
-
-
-def _share(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.2f} %"

@@ -109,11 +109,11 @@ class Tally:
         self, phase: Phase, coupling: Coupling, batch: int, itemsize: int, times: int = 1, *, back: bool = False
     ) -> None:
         """`times` products of a coupling with a batch, forward or back through its adjoint."""
-        read = coupling.out_shape if back else coupling.in_shape
         self._add(phase, "macs", coupling.macs * batch * times)
-        self._add(phase, "accumulates", coupling.accumulates * batch * times)
+        if coupling.accumulates:
+            self._add(phase, "accumulates", coupling.accumulates * batch * times)
         self._add(phase, "weight_bytes", coupling.weights * itemsize * times)
-        self._add(phase, "state_bytes", math.prod(read) * batch * itemsize * times)
+        self._add(phase, "state_bytes", coupling.sizes[back] * batch * itemsize * times)
 
     def neurons(self, phase: Phase, units: int, batch: int, itemsize: int, times: int = 1) -> None:
         """`times` updates of a population of so many units."""
@@ -124,8 +124,7 @@ class Tally:
         """`times` sums over the batch of an outer product of a coupling's two ends, and the gradient written once."""
         self._add("update", "macs", coupling.macs * batch * times)
         self._add("update", "weight_bytes", coupling.weights * itemsize)
-        ends = math.prod(coupling.in_shape) + math.prod(coupling.out_shape)
-        self._add("update", "state_bytes", ends * batch * itemsize * times)
+        self._add("update", "state_bytes", sum(coupling.sizes) * batch * itemsize * times)
 
     def freeze(self) -> OperationCounts:
         """The counts so far."""

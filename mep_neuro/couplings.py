@@ -120,6 +120,11 @@ class Coupling:
         return sum(o.macs for o in self.operations)
 
     @cached_property
+    def sizes(self) -> tuple[int, int]:
+        """Units below and above."""
+        return math.prod(self.in_shape), math.prod(self.out_shape)
+
+    @cached_property
     def weights(self) -> int:
         """Number of weights and biases."""
         o = self.weighted

@@ -185,6 +185,21 @@ class EquilibriumPropagation:
             self.substrate.program({name: self._give(p) for name, p in own.items()})
         self._written = {name: p.clone() for name, p in own.items()}
 
+    def substrate_state(self) -> dict[str, dict[str, Tensor]]:
+        """What a substrate with parameters of its own holds, and the module's values when it was last written."""
+        if self.substrate.capabilities.shares_parameters or not self._written:
+            return {}
+        held = {name: torch.as_tensor(value).clone() for name, value in self.substrate.read().items()}
+        return {"held": held, "written": dict(self._written)}
+
+    def restore_substrate(self, state: dict[str, dict[str, Tensor]]) -> None:
+        """Bring a fresh substrate to what `substrate_state` told."""
+        if state and not self.substrate.capabilities.shares_parameters:
+            numpy = self.substrate.capabilities.arrays == "numpy"  # in its own precision, whatever the module's is
+            held = {name: value.cpu().numpy() if numpy else value for name, value in state["held"].items()}
+            self.substrate.program(held)
+            self._written = dict(state["written"])
+
     def reseed(self, seed: int) -> None:
         """Restart all randomness: the sign of the nudge and the substrate's own."""
         self._rng = np.random.default_rng(seed)

@@ -140,7 +140,7 @@ def test_a_scheduler_changes_the_learning_rate_in_the_record(few: Pair) -> None:
 
 def test_a_scheduler_that_watches_the_cost(few: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     costs = iter([3.0, 1.0, 2.0, 0.5, 0.4])  # rises once, after the third epoch
-    monkeypatch.setattr("mep_neuro.training.evaluate", lambda learner, data: (next(costs), 0.5))
+    monkeypatch.setattr("mep_neuro.training_run.evaluate", lambda learner, data: (next(costs), 0.5))
     module = model()
     optimizer = torch.optim.SGD(module.parameters(), lr=0.01)
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, factor=0.5)
@@ -367,7 +367,7 @@ def test_validation_decides_which_epoch_is_best(few: Pair, tmp_path: Path, monke
     validation = (few[0][:30], few[1][:30])
     costs = iter([3.0, 1.0, 2.0, 1.0])  # validation falls to its lowest with the second epoch; the test set's no part
     monkeypatch.setattr(
-        "mep_neuro.training.evaluate",
+        "mep_neuro.training_run.evaluate",
         lambda learner, data: (next(costs), 0.5) if len(data[0]) == 30 else (0.0, 0.5),
     )
     module = model()

@@ -14,6 +14,7 @@ from mep_neuro.counts import OperationCounts, Tally
 from mep_neuro.couplings import Dropout
 from mep_neuro.errors import CapabilityError, InputError
 from mep_neuro.network import EnergyNetwork
+from mep_neuro.settling import CONVERGED, DEFAULT_STEPS, check_solver, check_tolerance, step_limits
 from mep_neuro.types import Equilibrium, Nudge, Parameters
 from mep_neuro_reference import checks
 from mep_neuro_reference.chains import ITEMSIZE, Chain
@@ -27,14 +28,8 @@ from mep_neuro_reference.settling import SOLVERS, Course, check_finite
 
 CHAINS: Mapping[str, type[Chain]] = {"hopfield": Hopfield, "prediction_error": PredictionError}
 
-CONVERGED = 1e-3
-"""The relative residual up to which a sample counts as converged where no tolerance is given."""
-
 ROUNDING = 8 * EPS
 """Changes of so many units in the last place are rounding, and count as rest."""
-
-DEFAULT_STEPS = 20
-"""Iterations of a phase."""
 
 
 @final
@@ -74,9 +69,9 @@ class ReferenceBackend(Backend):
         if network.energy_name not in CHAINS:
             raise CapabilityError(f"no energy {network.energy_name!r} here; there are: {', '.join(CHAINS)}")
         self.network = network
-        self._solver = SOLVERS[checks.option("solver", solver, SOLVERS)]
-        self._free_steps, self._nudged_steps = checks.step_limits(max_steps)
-        self._tolerance = checks.checked_tolerance(tolerance)
+        self._solver = SOLVERS[check_solver(solver, SOLVERS)]
+        self._free_steps, self._nudged_steps = step_limits(max_steps)
+        self._tolerance = check_tolerance(tolerance)
         levels = len(network.populations)
         self._min_nudged_steps = 1 + ((levels + 1) // 2 if solver == "even_odd" else levels)
         self._parameters: Mapping[str, Array] = {}

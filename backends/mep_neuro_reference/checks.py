@@ -3,44 +3,19 @@
 from __future__ import annotations
 
 import cmath
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from mep_neuro.costs import check_cost
-from mep_neuro.errors import CapabilityError, InputError, OptionError, did_you_mean
+from mep_neuro.errors import CapabilityError, InputError, did_you_mean
 from mep_neuro.network import EnergyNetwork
 from mep_neuro.types import Nudge, Parameters
 from mep_neuro_reference.operations import Array
 
 ONE = 1e-4
 """How far from 1 the sum of a cross entropy's target may be."""
-
-
-def step_limits(max_steps: int | Sequence[int]) -> tuple[int, int]:
-    """Iterations of the free and of a nudged phase."""
-    limits = [max_steps, max_steps] if isinstance(max_steps, int) else list(max_steps)
-    if len(limits) != 2 or any(type(n) is not int or n < 1 for n in limits):
-        raise OptionError(
-            f"max_steps is {max_steps}; give a whole number from 1 on, or two of them for (free, nudged) phases"
-        )
-    return limits[0], limits[1]
-
-
-def option(kind: str, asked: str, known: Iterable[str]) -> str:
-    """The option's value, or `OptionError` with the nearest one."""
-    if asked not in known:
-        raise OptionError(f"no {kind} {asked!r}; there are: {', '.join(known)}.{did_you_mean(asked, known)}")
-    return asked
-
-
-def checked_tolerance(tolerance: float | None) -> float | None:
-    """A positive number or None."""
-    if tolerance is not None and not (tolerance > 0 and math.isfinite(tolerance)):
-        raise OptionError(f"tolerance is {tolerance}; give a positive number, or None to run all steps")
-    return tolerance
 
 
 def parameters(given: Parameters, network: EnergyNetwork, *, whole: bool) -> Mapping[str, Array]:

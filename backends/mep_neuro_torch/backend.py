@@ -14,8 +14,9 @@ from mep_neuro.backend import Backend
 from mep_neuro.capabilities import Capabilities
 from mep_neuro.counts import OperationCounts, Tally
 from mep_neuro.counts import Phase as CountedPhase
-from mep_neuro.errors import InputError, OptionError, did_you_mean
+from mep_neuro.errors import InputError, OptionError
 from mep_neuro.network import EnergyNetwork
+from mep_neuro.settling import CONVERGED, check_solver, check_tolerance, step_limits
 from mep_neuro.types import Equilibrium, Nudge, Parameters
 from mep_neuro_torch.checks import Watched, check_finite, check_parameters, check_samples
 from mep_neuro_torch.contrast import contrast, products
@@ -25,16 +26,10 @@ from mep_neuro_torch.operations import Weights, draw_masks, forward, repeated
 from mep_neuro_torch.prediction_error import PredictionError, squared_norm
 from mep_neuro_torch.relaxation import Blocks, Phase, Relaxation
 from mep_neuro_torch.rest import Free, Rest, parts
-from mep_neuro_torch.solvers import SOLVERS, Course, step_limits
-
-CONVERGED = 1e-3
-"""The relative residual up to which a sample counts as converged where no tolerance is given."""
+from mep_neuro_torch.solvers import SOLVERS, Course
 
 ROUNDING = 8
 """Changes of so many units in the last place are rounding, and count as rest."""
-
-DEFAULT_STEPS = 20
-"""Iterations of the free and of each nudged phase."""
 
 
 class TensorBackend(Backend):
@@ -67,12 +62,9 @@ class TensorBackend(Backend):
             network.module.to(device)
         check_finite(network.parameters)
         self._steps = step_limits(max_steps)
-        if tolerance is not None and not tolerance > 0:
-            raise OptionError(f"tolerance is {tolerance}; give a positive number, or None to run all steps")
-        self._tolerance = tolerance
-        if solver not in SOLVERS:
-            raise OptionError(f"no solver {solver!r}; there are: {', '.join(SOLVERS)}.{did_you_mean(solver, SOLVERS)}")
-        self._solver, self._sweeps = SOLVERS[solver], solver == "even_odd"
+        self._tolerance = check_tolerance(tolerance)
+        self._solver = SOLVERS[check_solver(solver, SOLVERS)]
+        self._sweeps = solver == "even_odd"
         self._blocks = _blocks(network, compiled)
         self._held = [
             {} if c.weighted is None else network.module.get_submodule(c.weighted.name)._parameters
@@ -128,8 +120,9 @@ class TensorBackend(Backend):
         if abs(sum(w for w, _ in terms)) > 1e-6 * sum(abs(w) for w, _ in terms):
             raise InputError("the weights of a contrast must sum to 0")
         x, masks, ends = terms[0][1].x, dict[str, Tensor](), []
+        versions = self._versions(x)
         for _, equilibrium in terms:
-            known = self._known(x, equilibrium)
+            known = self._known(x, equilibrium, versions)
             if known is not None:
                 ends.append(known.local())
                 masks = {**masks, **known.masks}
@@ -144,7 +137,7 @@ class TensorBackend(Backend):
 
     def _begin(self, x: Tensor, start: Equilibrium | None) -> tuple[Relaxation, Phase]:
         """x clamped, and the states of a start, or of the forward pass, set on their way without a nudge."""
-        known = None if start is None else self._known(x, start)
+        known = None if start is None else self._known(x, start, self._versions(x))
         item, couplings = x.element_size(), self.network.couplings
         if known is not None and known.free is not None:
             phase = known.free.phase
@@ -167,7 +160,8 @@ class TensorBackend(Backend):
         return relaxation, phase
 
     def _nudged(self, x: Tensor, nudges: Sequence[Nudge], start: Equilibrium | None) -> tuple[Equilibrium, ...]:
-        rows, known = len(nudges) * x.size(0), None if start is None else self._known(x, start)
+        rows, versions = len(nudges) * x.size(0), self._versions(x)
+        known = None if start is None else self._known(x, start, versions)
         free = None if known is None else known.free
         relaxation, phase = self._begin(x, start) if free is None else (free.relaxation, free.phase)
         pull, slope = self._nudger.pull(nudges, self._blocks.outputs(relaxation.states))
@@ -248,13 +242,13 @@ class TensorBackend(Backend):
         again = self._course(course.scale, nudged=course.nudged, reached=course.reached)
         self._solver(Watched(relaxation.again(phase, course.scale.size(0)), before, again), again)
 
-    def _known(self, x: Tensor, equilibrium: Equilibrium) -> Rest | None:
+    def _known(self, x: Tensor, equilibrium: Equilibrium, versions: tuple[int, ...]) -> Rest | None:
         """An equilibrium's context, if it is of these samples, these parameters and its own states."""
         rest = equilibrium.context
         if not isinstance(rest, Rest) or rest.states is not equilibrium.states:
             return None
         same = rest.x.data_ptr() == x.data_ptr() and rest.x.shape == x.shape and rest.x.stride() == x.stride()
-        return rest if same and rest.versions == self._versions(x) else None
+        return rest if same and rest.versions == versions else None
 
     def _weights(self) -> list[Weights]:
         return [(held.get("weight"), held.get("bias")) for held in self._held]

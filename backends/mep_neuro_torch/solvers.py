@@ -11,14 +11,13 @@ Walker and Ni 2011 (Anderson). Nothing in the loops waits for the device unless 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from mep_neuro.errors import OptionError
 from mep_neuro_torch.operations import by_copies, repeated
 from mep_neuro_torch.relaxation import Relaxation
 
@@ -163,11 +162,3 @@ SOLVERS: Mapping[str, Solver] = {
     "euler": euler,
     "anderson": anderson,
 }
-
-
-def step_limits(max_steps: int | Sequence[int]) -> tuple[int, int]:
-    """(free, nudged) iterations out of one number or a pair. Raises `OptionError`."""
-    free, nudged = (max_steps, max_steps) if isinstance(max_steps, int) else max_steps
-    if free < 1 or nudged < 1:
-        raise OptionError(f"max_steps is {max_steps}; settling takes at least 1 step")
-    return free, nudged

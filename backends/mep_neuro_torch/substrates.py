@@ -10,7 +10,8 @@ import torch
 from mep_neuro.capabilities import Availability
 from mep_neuro.errors import BackendUnavailable
 from mep_neuro.network import EnergyNetwork
-from mep_neuro_torch.backend import DEFAULT_STEPS, TensorBackend
+from mep_neuro.settling import DEFAULT_STEPS
+from mep_neuro_torch.backend import TensorBackend
 
 
 @final

