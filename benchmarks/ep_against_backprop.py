@@ -32,6 +32,7 @@ from mep_neuro.data import load
 from mep_neuro.files import write_json_atomically
 
 BATCH, BETA, FULLY_SETTLED, ALIKE = 64, 0.5, 300, 0.999
+MOST_WORK = 160
 BARS = {"784-512-10": 1.3, "784-512-512-10": 2.5}
 
 
@@ -59,13 +60,13 @@ def worst_cosine(gradient: dict[str, torch.Tensor], settled: dict[str, torch.Ten
 def fewest_sweeps(model: nn.Sequential, x: torch.Tensor, y: torch.Tensor) -> tuple[tuple[int, int], float]:
     """The (free, nudged) sweeps of least work whose gradient is alike enough, and its cosine."""
     settled = learner_on(model, (FULLY_SETTLED, FULLY_SETTLED)).estimate(x, y)
-    for work in range(3, 80):
+    for work in range(3, MOST_WORK):
         for nudged in range(1, (work + 1) // 2):
             steps = (work - 2 * nudged, nudged)  # a nudged sweep moves two phases, so it weighs twice
             cosine = worst_cosine(learner_on(model, steps).estimate(x, y), settled)
             if cosine >= ALIKE:
                 return steps, cosine
-    raise SystemExit("no number of sweeps below 80 is enough")
+    raise SystemExit(f"no sweeps of a work below {MOST_WORK} are enough")
 
 
 def medians(steps: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:

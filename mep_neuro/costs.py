@@ -8,6 +8,8 @@ The softmax is a read-out: the outputs are the logits, and the softmax is no par
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -39,20 +41,35 @@ def encode_target(target: Tensor, outputs: tuple[int, ...], dtype: torch.dtype) 
     if not target.dtype.is_floating_point and target.dim() == 1 and len(outputs) == 1:
         if target.dtype is torch.bool:
             raise InputError("labels are booleans; give integers from 0, or one-hot values")
-        if len(target):
-            low, high = (int(end) for end in torch.aminmax(target))
-            if low < 0 or high >= outputs[0]:
-                raise InputError(
-                    f"labels run from {low} to {high}, but the network has {outputs[0]} outputs: "
-                    f"labels must lie in 0..{outputs[0] - 1}"
-                )
-        return torch.eye(outputs[0], dtype=dtype, device=target.device)[target.long()]
+        labels, one_hot = target.long(), _identity(outputs[0], dtype, target.device)
+        if target.is_cuda:  # an index out of range would end the process's CUDA context
+            _check_labels(labels, outputs[0])
+        try:
+            return one_hot.index_select(0, labels)
+        except IndexError:
+            _check_labels(labels, outputs[0])
+            raise
     if target.shape[1:] != outputs:
         raise InputError(
             f"target has shape {tuple(target.shape)}; give integer labels of shape (batch,) "
             f"or values of shape (batch, {', '.join(map(str, outputs))})"
         )
     return target.to(dtype)
+
+
+@cache
+def _identity(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Rows of one-hot codes, made once."""
+    return torch.eye(size, dtype=dtype, device=device)
+
+
+def _check_labels(labels: Tensor, outputs: int) -> None:
+    low, high = (int(end) for end in torch.aminmax(labels)) if len(labels) else (0, 0)
+    if low < 0 or high >= outputs:
+        raise InputError(
+            f"labels run from {low} to {high}, but the network has {outputs} outputs: "
+            f"labels must lie in 0..{outputs - 1}"
+        )
 
 
 def correct(outputs: Tensor, target: Tensor) -> Tensor:

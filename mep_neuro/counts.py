@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -98,7 +99,9 @@ class Tally:
 
     def __init__(self) -> None:
         self._samples = 0
-        self._entries: dict[tuple[Phase, Operation], int] = {}
+        self._products: Counter[tuple[Phase, Coupling, bool, int, int]] = Counter()
+        self._neurons: Counter[tuple[Phase, int]] = Counter()
+        self._outer: Counter[tuple[Coupling, int, int, int]] = Counter()
 
     def presented(self, samples: int) -> None:
         """Samples whose free phase was asked for."""
@@ -108,26 +111,29 @@ class Tally:
         self, phase: Phase, coupling: Coupling, batch: int, itemsize: int, times: int = 1, *, back: bool = False
     ) -> None:
         """`times` products of a coupling with a batch, forward or back through its adjoint."""
-        self._add(phase, "macs", coupling.macs * batch * times)
-        if coupling.accumulates:
-            self._add(phase, "accumulates", coupling.accumulates * batch * times)
-        self._add(phase, "weight_bytes", coupling.weights * itemsize * times)
-        self._add(phase, "state_bytes", coupling.sizes[back] * batch * itemsize * times)
+        self._products[phase, coupling, back, batch, itemsize] += times
 
     def neurons(self, phase: Phase, units: int, batch: int, itemsize: int, times: int = 1) -> None:
         """`times` updates of a population of so many units."""
-        self._add(phase, "neuron_updates", units * batch * times)
-        self._add(phase, "state_bytes", units * batch * itemsize * times)
+        self._neurons[phase, itemsize] += units * batch * times
 
     def outer(self, coupling: Coupling, batch: int, itemsize: int, times: int = 1) -> None:
         """`times` sums over the batch of an outer product of a coupling's two ends, and the gradient written once."""
-        self._add("update", "macs", coupling.macs * batch * times)
-        self._add("update", "weight_bytes", coupling.weights * itemsize)
-        self._add("update", "state_bytes", sum(coupling.sizes) * batch * itemsize * times)
+        self._outer[coupling, batch, itemsize, times] += 1
 
     def freeze(self) -> OperationCounts:
         """The counts so far."""
-        return OperationCounts(self._samples, dict(self._entries))
-
-    def _add(self, phase: Phase, operation: Operation, count: int) -> None:
-        self._entries[phase, operation] = self._entries.get((phase, operation), 0) + count
+        found: Counter[tuple[Phase, Operation]] = Counter()
+        for (phase, coupling, back, batch, itemsize), times in self._products.items():
+            found[phase, "macs"] += coupling.macs * batch * times
+            found[phase, "accumulates"] += coupling.accumulates * batch * times
+            found[phase, "weight_bytes"] += coupling.weights * itemsize * times
+            found[phase, "state_bytes"] += coupling.sizes[back] * batch * itemsize * times
+        for (phase, itemsize), updates in self._neurons.items():
+            found[phase, "neuron_updates"] += updates
+            found[phase, "state_bytes"] += updates * itemsize
+        for (coupling, batch, itemsize, times), sums in self._outer.items():
+            found["update", "macs"] += coupling.macs * batch * times * sums
+            found["update", "weight_bytes"] += coupling.weights * itemsize * sums
+            found["update", "state_bytes"] += sum(coupling.sizes) * batch * itemsize * times * sums
+        return OperationCounts(self._samples, dict(found))

@@ -101,7 +101,7 @@ Operation: TypeAlias = Dense | Conv2d | AvgPool2d | Flatten | Dropout
 Weighted: TypeAlias = Dense | Conv2d
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Coupling:
     """f_l, the chain of operations from population l - 1 to population l."""
 

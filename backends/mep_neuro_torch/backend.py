@@ -209,16 +209,15 @@ class TensorBackend(Backend):
         seen = course.residual.sum() if course.steps else outputs.sum()
         if not cmath.isfinite((seen if course.nudged else seen + x.sum()).item()):
             self._explain(x, relaxation, phase, course, before)
-        states = parts(relaxation.states, x.size(0), len(nudges))
-        sides = [parts(side, x.size(0), len(nudges)) for side in (relaxation.local() if course.nudged else ())]
-        answers, residuals = parts([outputs, course.residual], x.size(0), len(nudges))
+        sides = relaxation.local() if course.nudged else ([], [])
+        cut = parts([*relaxation.states, *sides[0], *sides[1], outputs, course.residual], x.size(0), len(nudges))
         return tuple(
             Equilibrium(
                 x=x,
-                states=(own := tuple([s[k] for s in states])),
-                outputs=answers[k],
+                states=(own := tuple([cut[id(s)][k] for s in relaxation.states])),
+                outputs=cut[id(outputs)][k],
                 steps=course.steps,
-                residual=residuals[k],
+                residual=cut[id(course.residual)][k],
                 tolerance=self._tolerance or CONVERGED,
                 nudge=nudge,
                 context=Rest(
@@ -227,7 +226,7 @@ class TensorBackend(Backend):
                     versions=versions,
                     masks=phase.masks,
                     free=None if course.nudged else Free(relaxation, phase, course.scale),
-                    ends=[[end[k] for end in side] for side in sides] if course.nudged else None,
+                    ends=[[cut[id(end)][k] for end in side] for side in sides] if course.nudged else None,
                 ),
             )
             for k, nudge in enumerate(nudges)

@@ -12,6 +12,7 @@ product, any other two, whatever beta.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import final
 
 import torch
 from torch import Tensor
@@ -39,6 +40,7 @@ def contrast(
     """
     trained, found = set(network.trained), dict[str, Tensor]()
     share = [w / x.size(0) for w in weights]
+    rises = Rises(share)
     # the first coupling last: its gradient is the largest, and what the others needed is free again by then
     for level, coupling in reversed(list(enumerate(network.couplings))):
         operation = coupling.weighted
@@ -46,11 +48,11 @@ def contrast(
             continue
         posts = [end[0][level] for end in ends]
         pres = [end[1][level - 1] for end in ends] if level else None
-        rise = _weighted(posts, share)
+        rise = rises.of(posts)
         if operation.bias in trained and operation.bias is not None:
             found[operation.bias] = bias_statistic(coupling, _real(rise), masks)
         if operation.weight in trained:
-            post, pre = (_real(rise), x) if pres is None else _factors(rise, posts, pres, share)
+            post, pre = (_real(rise), x) if pres is None else _factors(rises, posts, pres)
             value = statistic(coupling, post, pre, parameters[level], masks)
             assert value is not None
             found[operation.weight] = value
@@ -58,15 +60,29 @@ def contrast(
     return found
 
 
-def _factors(
-    rise: Tensor, posts: Sequence[Tensor], pres: Sequence[Tensor], share: Sequence[complex]
-) -> tuple[Tensor, Tensor]:
+@final
+class Rises:
+    """sum_k weights_k phase_k of phases, each worked out once: a population is above one coupling and below another."""
+
+    def __init__(self, weights: Sequence[complex]) -> None:
+        self.weights = weights
+        self._found: dict[tuple[int, ...], Tensor] = {}
+
+    def of(self, phases: Sequence[Tensor]) -> Tensor:
+        """The weights sum to zero, so for two phases it is a scaled difference."""
+        key = tuple([id(p) for p in phases])
+        if key not in self._found:
+            self._found[key] = _weighted(phases, self.weights)
+        return self._found[key]
+
+
+def _factors(rises: Rises, posts: Sequence[Tensor], pres: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """The factors of the sum above, stacked along the batch, so that one product sums them all."""
-    lefts, rights = [rise, _mean(posts)], [_mean(pres), _weighted(pres, share)]
+    lefts, rights = [rises.of(posts), _mean(posts)], [_mean(pres), rises.of(pres)]
     if len(posts) > 2:
-        lefts += [w * (p - lefts[1]) for w, p in zip(share, posts, strict=True)]
+        lefts += [w * (p - lefts[1]) for w, p in zip(rises.weights, posts, strict=True)]
         rights += [p - rights[0] for p in pres]
-    if rise.is_complex():  # Re(a b) = Re a Re b - Im a Im b
+    if lefts[0].is_complex():  # Re(a b) = Re a Re b - Im a Im b
         lefts, rights = _parts(lefts, -1), _parts(rights, 1)
     return torch.cat(lefts), torch.cat(rights)
 

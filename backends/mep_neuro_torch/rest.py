@@ -40,6 +40,7 @@ class Rest(NamedTuple):
         return self.free.relaxation.local()
 
 
-def parts(stacked: Sequence[Tensor], batch: int, copies: int) -> list[Sequence[Tensor]]:
-    """Each tensor cut into one batch a phase; what the phases still share is the same in all."""
-    return [t.chunk(copies) if t.size(0) > batch else [t] * copies for t in stacked]
+def parts(stacked: Sequence[Tensor], batch: int, copies: int) -> dict[int, Sequence[Tensor]]:
+    """Each tensor, by its id, cut into one batch a phase; what the phases still share is the same in all."""
+    alone = {id(t): t for t in stacked}
+    return {key: t.chunk(copies) if t.size(0) > batch else [t] * copies for key, t in alone.items()}
