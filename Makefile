@@ -12,7 +12,7 @@ PINNED   = $(shell $(PYTHON) -c 'import sys; print("-c constraints.txt" if sys.v
 # One thread a worker: the workers already fill the cores.
 PYTEST   = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
-.PHONY: help demo test lint types docs wheel tests format constraints clean
+.PHONY: help demo test lint types docs wheel tests bench format constraints clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -46,6 +46,10 @@ tests: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Times and memory against backprop; needs MNIST (mep-neuro data get mnist). Figures to read, no test.
+bench: $(READY)
+	$(BIN)/python benchmarks/ep_against_backprop.py --quick --rounds 100
 
 # Resolves the ranges of pyproject.toml anew; run it with Python 3.11.
 constraints:

@@ -11,6 +11,7 @@ from typing_extensions import Self
 
 from mep_neuro.capabilities import Availability, Capabilities
 from mep_neuro.counts import OperationCounts
+from mep_neuro.errors import CapabilityError
 from mep_neuro.network import EnergyNetwork
 from mep_neuro.types import Array, Equilibrium, Nudge, Parameters
 
@@ -69,7 +70,7 @@ class Backend(abc.ABC):
 
     def learn(self, x: Array, target: Array, *, rate: float, beta: float) -> None:
         """Resident learning: the substrate changes its own weights. Only with that capability."""
-        raise NotImplementedError(f"{type(self).__name__} declares no resident_learning")
+        raise CapabilityError(f"{type(self).__name__} cannot change its own weights: it declares no resident_learning")
 
     def reseed(self, seed: int) -> None:  # noqa: B027  # a substrate without randomness has nothing to do
         """Restart the substrate's randomness, so that a training run can be taken up again exactly."""

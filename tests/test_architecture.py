@@ -184,3 +184,12 @@ def test_files_are_short_or_have_a_reason() -> None:
     folders = (CORE, *BACKENDS, CHECKOUT / "examples", CHECKOUT / "benchmarks")
     lengths = {p: len(p.read_text(encoding="utf-8").splitlines()) for p in sources(*folders)}
     assert {p.relative_to(CHECKOUT).as_posix() for p, n in lengths.items() if n > 300} == set(LONG)
+
+
+def test_the_benchmark_page_is_what_the_results_say() -> None:
+    spec = importlib.util.spec_from_file_location("write_page", CHECKOUT / "benchmarks" / "write_page.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert script.PAGE.read_text(encoding="utf-8") == script.page()

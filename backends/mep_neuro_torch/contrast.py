@@ -57,6 +57,8 @@ def contrast(
             assert value is not None
             found[operation.weight] = value
             del post, pre
+        del rise
+        rises.forget(posts)
     return found
 
 
@@ -74,6 +76,10 @@ class Rises:
         if key not in self._found:
             self._found[key] = _weighted(phases, self.weights)
         return self._found[key]
+
+    def forget(self, phases: Sequence[Tensor]) -> None:
+        """Give the memory back of what is not asked for again."""
+        self._found.pop(tuple([id(p) for p in phases]), None)
 
 
 def _factors(rises: Rises, posts: Sequence[Tensor], pres: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
