@@ -13,6 +13,7 @@ from importlib.metadata import version as _version
 from mep_neuro.accounting import EnergyReport, account
 from mep_neuro.backend import Backend
 from mep_neuro.capabilities import Availability, Capabilities
+from mep_neuro.checkpoints import load_checkpoint
 from mep_neuro.compare import Comparison, compare
 from mep_neuro.counts import OperationCounts
 from mep_neuro.history import EpochRecord, History
@@ -56,5 +57,6 @@ __all__ = [
     "evaluate",
     "fit",
     "hardware_profile",
+    "load_checkpoint",
     "profile_names",
 ]
