@@ -1,6 +1,6 @@
 """A coupling's product forward, back through its adjoint, and its local statistic, on batched tensors.
 
-Parameters are real. A complex state goes through as its real and imaginary parts, side by side in one batch.
+Parameters are real. A complex state goes through as its real and its imaginary part.
 """
 
 from __future__ import annotations
@@ -25,11 +25,9 @@ Masks: TypeAlias = Mapping[str, Tensor]
 
 def forward(coupling: Coupling, s: Tensor, weights: Weights, masks: Masks, *, bias: bool = True) -> Tensor:
     """f(s) + b, (batch, *out_shape); without b where `bias` is False."""
-    if s.is_complex():
-        product = _by_parts(lambda part: forward(coupling, part, weights, masks, bias=False), s)
-        if bias and weights[1] is not None:
-            product = product + forward(coupling, torch.zeros_like(s.real[:1]), weights, {})
-        return product
+    if s.is_complex():  # the map is real and the bias is real: it goes with the real part, through the same masks
+        real = forward(coupling, s.real, weights, masks, bias=bias)
+        return torch.complex(real, forward(coupling, s.imag, weights, masks, bias=False))
     for o in coupling.operations:
         s = _forward(o, s, weights[0], weights[1] if bias else None, masks)
     return s
@@ -38,7 +36,8 @@ def forward(coupling: Coupling, s: Tensor, weights: Weights, masks: Masks, *, bi
 def adjoint(coupling: Coupling, s: Tensor, weights: Weights, masks: Masks) -> Tensor:
     """f^T(s), (batch, *in_shape)."""
     if s.is_complex():
-        return _by_parts(lambda part: adjoint(coupling, part, weights, masks), s)
+        real, imaginary = (adjoint(coupling, part, weights, masks) for part in (s.real, s.imag))
+        return torch.complex(real, imaginary)
     for o in reversed(coupling.operations):
         s = _adjoint(o, s, weights[0], masks)
     return s
@@ -51,9 +50,8 @@ def add_adjoint(drive: Tensor, coupling: Coupling, s: Tensor, weights: Weights, 
         assert weights[0] is not None
         return torch.addmm(drive, s, weights[0])
     product = adjoint(coupling, s, weights, masks)
-    if (
-        product.size(0) > drive.size(0) and coupling.weighted is not None
-    ):  # a product's own memory, so it may be added to
+    # a product with weights has memory of its own, so it may be added to in place
+    if product.size(0) > drive.size(0) and coupling.weighted is not None:
         product.view(-1, *drive.shape).add_(drive)
         return product
     few, many = sorted((drive, product), key=len)
@@ -121,11 +119,6 @@ def _adjoint(o: Operation, s: Tensor, weight: Tensor | None, masks: Masks) -> Te
         case Dropout():
             return by_copies(torch.mul, s, masks[o.name]) if o.name in masks else s
     return s.reshape(s.size(0), *o.in_shape)
-
-
-def _by_parts(linear: Callable[[Tensor], Tensor], s: Tensor) -> Tensor:
-    real, imaginary = linear(torch.cat([s.real, s.imag])).chunk(2)
-    return torch.complex(real, imaginary)
 
 
 def _rounds(s: Tensor) -> bool:

@@ -267,6 +267,23 @@ def test_holomorphic_nudging_beats_centered_and_needs_smooth_activations() -> No
         learner(module, nudging="holomorphic", energy="prediction_error")
 
 
+def test_complex_phases_see_the_same_masks_as_the_free_one() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Linear(6, 9), nn.Dropout(0.5), nn.Sigmoid(), nn.Linear(9, 8), nn.Dropout(0.5), nn.Sigmoid()
+    )
+    module.append(nn.Linear(8, 3)).double()
+    ep = learner(module, nudging="holomorphic", beta=0.1, max_steps=100)
+    x, y = batch()
+    phases = ep.relax(x, y)
+    masks = phases.free.context.masks
+    for equilibrium in phases.nudged:
+        below, s, above = equilibrium.states
+        drive = (below @ module[3].weight.T.to(below.dtype) + module[3].bias) * masks["4"]
+        drive = drive + above @ module[6].weight.to(above.dtype)
+        assert torch.allclose(s, torch.sigmoid(drive), atol=1e-10)
+
+
 def test_frozen_parameters_take_part_and_get_no_gradient() -> None:
     module = dense()
     x, y = batch()
