@@ -122,5 +122,7 @@ def potential(activation: Activation, s: Tensor) -> Tensor:
 def respond(activation: Activation, drive: Tensor) -> Tensor:
     """rho(drive), elementwise."""
     if isinstance(activation, ClippedLinear):
-        return (activation.slope * drive + activation.offset).clamp(activation.low, activation.high)
+        if activation.slope != 1 or activation.offset != 0:
+            drive = activation.slope * drive + activation.offset
+        return drive if activation.linear else drive.clamp(activation.low, activation.high)
     return activation.low + (activation.high - activation.low) * torch.sigmoid(activation.rate * drive)

@@ -11,7 +11,7 @@ from mep_neuro.accounting import EnergyReport, account
 from mep_neuro.counts import OperationCounts
 from mep_neuro.history import History
 from mep_neuro.profiles import hardware_profile
-from mep_neuro.runs import RunSettings, prepared, train
+from mep_neuro.runs import RunSettings, prepared
 
 log = logging.getLogger(__name__)
 
@@ -60,12 +60,14 @@ def compare(
     """
     prices = hardware_profile(profile)
     runs = [settings.model_copy(update={"backend": name}) for name in backends]
+    data = settings.data_set(data_dir)
     for run in runs:
-        with prepared(run, data_dir=data_dir):
+        with prepared(run, data=data):
             pass
     rows = []
     for run in runs:
         log.info("training on %s", run.backend)
-        history = train(run, data_dir=data_dir, progress=progress)
+        with prepared(run, data=data) as ready:
+            history = ready.train(progress=progress)
         rows.append(Comparison(run.backend, history, account(history.counts, prices)))
     return rows

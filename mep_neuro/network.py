@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from mep_neuro.activations import IDENTITY, Activation, ClippedLinear
 from mep_neuro.couplings import Coupling, Dropout, Shape
 from mep_neuro.energies import ENERGIES, check_energy
-from mep_neuro.errors import InputError, NetworkError
+from mep_neuro.errors import InputError, NetworkError, did_you_mean
 from mep_neuro.tracing import trace
-from mep_neuro.types import Array
+from mep_neuro.types import Array, Parameters
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,20 @@ class EnergyNetwork:
         raise InputError(
             f"x has shape {tuple(x.shape)}; the network takes (batch, {', '.join(map(str, self.input_shape))})"
         )
+
+    def check_parameters(self, given: Parameters, *, whole: bool = True) -> None:
+        """Raise `InputError` unless names and shapes are this network's. whole: none may be missing."""
+        own = self.parameters
+        for name in given:
+            if name not in own:
+                raise InputError(f"the network has no parameter {name!r}.{did_you_mean(name, own)}")
+            if tuple(given[name].shape) != tuple(own[name].shape):
+                raise InputError(
+                    f"parameter {name!r} has shape {tuple(given[name].shape)}, not {tuple(own[name].shape)}"
+                )
+        missing = [name for name in own if name not in given]
+        if whole and missing:
+            raise InputError(f"parameter {missing[0]!r} is missing: program all of {', '.join(own)}")
 
     def check_cost(self, cost: str) -> None:
         """Raise `NetworkError` where the cost does not fit the output population."""

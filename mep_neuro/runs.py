@@ -140,9 +140,14 @@ class PreparedRun:
 
 
 @contextmanager
-def prepared(settings: RunSettings, *, data_dir: Path | None = None) -> Iterator[PreparedRun]:
-    """A run that is ready to start; what is wrong with its settings or data is said here, and nothing is written."""
-    data = settings.data_set(data_dir)
+def prepared(
+    settings: RunSettings, *, data_dir: Path | None = None, data: DataSet | None = None
+) -> Iterator[PreparedRun]:
+    """A run that is ready to start; what is wrong with its settings or data is said here, and nothing is written.
+
+    data: the settings' data set where it is at hand; else it is loaded.
+    """
+    data = settings.data_set(data_dir) if data is None else data
     with opened(settings) as learner:
         learning_place(learner, settings.learning)
         yield PreparedRun(settings, data, learner)

@@ -15,6 +15,7 @@ from torch import Tensor
 from mep_neuro.batches import Data, derived_seed, draw_batches
 from mep_neuro.checkpoints import read_checkpoint, save_checkpoint
 from mep_neuro.costs import correct, cost, encode_target
+from mep_neuro.counts import OperationCounts
 from mep_neuro.errors import InputError
 from mep_neuro.history import EpochRecord, History
 from mep_neuro.propagation import EquilibriumPropagation, Phases
@@ -109,6 +110,7 @@ class TrainingRun:
             "optimizer": type(optimizer).__name__,
             "scheduler": None if scheduler is None else type(scheduler).__name__,
         }
+        self._read = learner.substrate.counts()
         own = {id(p) for p in learner.network.module.parameters()}
         held = {id(p) for group in optimizer.param_groups for p in group["params"]}
         if not own & held:
@@ -120,7 +122,7 @@ class TrainingRun:
 
     def step(self, x: Tensor, target: Tensor, epoch: int, index: int) -> None:
         """Learn one batch."""
-        learner, before = self.learner, self.learner.substrate.counts()
+        learner = self.learner
         learner.reseed(derived_seed(self.seed, epoch, index + 1))
         if self.history.learning == "resident":
             self.sums.add(learner, learner.learn(x, target, rate=self.lr), target)
@@ -130,7 +132,6 @@ class TrainingRun:
             self.optimizer.step()
             self.sums.add(learner, learner.outputs(phases.free), target)
             self.sums.add_phases(phases)
-        self.history.counts += learner.substrate.counts() - before
         self.batch = index + 1
 
     def finish(self, epoch: int, epochs: int, validation: Data | None, test: Data | None) -> None:
@@ -144,11 +145,11 @@ class TrainingRun:
             raise InputError(
                 f"the training cost of epoch {epoch + 1} is not finite: the training diverged; lower the learning rate"
             )
-        before = self.learner.substrate.counts()
+        self.history.counts += self._window()
         self.learner.reseed(derived_seed(self.seed, epoch, self.batch + 1))
         validated = (None, None) if validation is None else evaluate(self.learner, validation)
         tested = (None, None) if test is None else evaluate(self.learner, test)
-        self.history.evaluation += self.learner.substrate.counts() - before
+        self.history.evaluation += self._window()
         sums = self.sums
         record = EpochRecord(
             epoch=epoch + 1,
@@ -185,6 +186,7 @@ class TrainingRun:
         """Write a checkpoint, if there is a folder for it."""
         if self.out is None:
             return
+        self.history.counts += self._window()
         content = {
             "history": self.history.to_json(),
             "batch": self.batch,
@@ -215,6 +217,11 @@ class TrainingRun:
         self.history = History.from_json(document["history"])
         self.batch, self.best, self.sums = document["batch"], document["best"], _Sums(**document["sums"])
         self._write_history()  # a kill may have come between the checkpoint and its last line
+
+    def _window(self) -> OperationCounts:
+        """What the substrate did since the last window."""
+        before, self._read = self._read, self.learner.substrate.counts()
+        return self._read - before
 
     def _schedule(self, judged: float) -> None:
         if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):

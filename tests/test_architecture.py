@@ -15,6 +15,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -163,12 +164,18 @@ def test_every_public_name_has_its_place_on_an_api_page() -> None:
     assert [name for name in mep.__all__ if shown.count(name) != 1] == []
 
 
-def test_docstrings_reach_the_site_as_markdown() -> None:
-    spec = importlib.util.spec_from_file_location("docstrings", CHECKOUT / ".ci" / "docstrings.py")
+def script_at(path: Path) -> Any:
+    """A script outside the packages, as a module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
-    extension = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(extension)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_docstrings_reach_the_site_as_markdown() -> None:
+    extension = script_at(CHECKOUT / ".ci" / "docstrings.py")
     results = doctest.testmod(extension)
     assert results.attempted == 1
     assert results.failed == 0
@@ -187,9 +194,5 @@ def test_files_are_short_or_have_a_reason() -> None:
 
 
 def test_the_benchmark_page_is_what_the_results_say() -> None:
-    spec = importlib.util.spec_from_file_location("write_page", CHECKOUT / "benchmarks" / "write_page.py")
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = script_at(CHECKOUT / "benchmarks" / "write_page.py")
     assert script.PAGE.read_text(encoding="utf-8") == script.page()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mep_neuro.costs import check_cost
-from mep_neuro.errors import CapabilityError, InputError, did_you_mean
+from mep_neuro.errors import CapabilityError, InputError
 from mep_neuro.network import EnergyNetwork
 from mep_neuro.types import Nudge, Parameters
 from mep_neuro_reference.operations import Array
@@ -20,17 +20,9 @@ ONE = 1e-4
 
 def parameters(given: Parameters, network: EnergyNetwork, *, whole: bool) -> Mapping[str, Array]:
     """Copies in float64 by name. whole: none may be missing."""
-    own = {name: tuple(p.shape) for name, p in network.parameters.items()}
-    for name in given:
-        if name not in own:
-            raise InputError(f"the network has no parameter {name!r}.{did_you_mean(name, own)}")
-    missing = [name for name in own if name not in given]
-    if whole and missing:
-        raise InputError(f"parameter {missing[0]!r} is missing: program all of {', '.join(own)}")
     found = {name: array(f"parameter {name!r}", value) for name, value in given.items()}
+    network.check_parameters(found, whole=whole)
     for name, value in found.items():
-        if value.shape != own[name]:
-            raise InputError(f"parameter {name!r} has shape {value.shape}, not {own[name]}")
         if not np.isfinite(value).all():
             raise InputError(f"parameter {name!r} is not finite: the training diverged; lower the learning rate")
     return found

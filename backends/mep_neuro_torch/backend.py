@@ -18,7 +18,7 @@ from mep_neuro.errors import InputError, OptionError
 from mep_neuro.network import EnergyNetwork
 from mep_neuro.settling import CONVERGED, check_solver, check_tolerance, step_limits
 from mep_neuro.types import Equilibrium, Nudge, Parameters
-from mep_neuro_torch.checks import Watched, check_finite, check_parameters, check_samples
+from mep_neuro_torch.checks import Watched, check_finite, check_samples
 from mep_neuro_torch.contrast import contrast, products
 from mep_neuro_torch.hopfield import Hopfield
 from mep_neuro_torch.nudges import Nudger
@@ -78,7 +78,8 @@ class TensorBackend(Backend):
     @torch.no_grad()
     def program(self, parameters: Parameters) -> None:
         own = self.network.parameters
-        check_parameters(parameters, own)
+        self.network.check_parameters(parameters)
+        check_finite(parameters)
         for name, value in parameters.items():
             own[name].copy_(value)
 
@@ -89,7 +90,8 @@ class TensorBackend(Backend):
     @torch.no_grad()
     def apply(self, update: Parameters) -> None:
         own = self.network.parameters
-        check_parameters({**own, **update}, own)
+        self.network.check_parameters(update, whole=False)
+        check_finite(update)
         for name, value in update.items():
             own[name].add_(value)
 

@@ -8,22 +8,9 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from mep_neuro.errors import InputError, SettlingError, did_you_mean
+from mep_neuro.errors import InputError, SettlingError
 from mep_neuro_torch.relaxation import Phase, Relaxation
 from mep_neuro_torch.solvers import Course
-
-
-def check_parameters(given: Mapping[str, Any], own: Mapping[str, Tensor]) -> None:
-    """Raise `InputError` unless the names and shapes are the network's, and all values finite."""
-    for name in own:
-        if name not in given:
-            raise InputError(f"parameter {name!r} is missing")
-    for name, value in given.items():
-        if name not in own:
-            raise InputError(f"the network has no parameter {name!r}.{did_you_mean(name, own)}")
-        if tuple(value.shape) != tuple(own[name].shape):
-            raise InputError(f"parameter {name!r} has shape {tuple(value.shape)}, not {tuple(own[name].shape)}")
-    check_finite(given)
 
 
 def check_finite(parameters: Mapping[str, Any]) -> None:

@@ -8,10 +8,10 @@ from typing import final
 
 from torch import Tensor
 
-from mep_neuro.activations import Activation
+from mep_neuro.activations import Activation, respond
 from mep_neuro.couplings import Coupling
 from mep_neuro.network import EnergyNetwork
-from mep_neuro_torch.minimisers import Pull, respond
+from mep_neuro_torch.minimisers import Pull
 from mep_neuro_torch.operations import Masks, Weights, add_adjoint, forward, repeated
 from mep_neuro_torch.relaxation import Blocks, Phase, Relaxation
 

@@ -1,6 +1,6 @@
 """Block minimisers of one population, in closed form or by a fixed number of Newton steps, elementwise.
 
-    respond      argmin_s G(s) - <s, drive>                                   = rho(drive)
+    respond      argmin_s G(s) - <s, drive>                                   = rho(drive), from mep_neuro.activations
     Pull         argmin_s G(s) - <s, drive> + beta C(s)                       Hopfield, nudged outputs
     prox         argmin_z 1/2 (z - mu)^2 + c/2 rho(z)^2 - q rho(z)            prediction error
 
@@ -15,19 +15,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mep_neuro.activations import IDENTITY, Activation, ClippedLinear
+from mep_neuro.activations import IDENTITY, Activation, ClippedLinear, respond
 from mep_neuro_torch.operations import repeated
 
 NEWTON_STEPS = 6
-
-
-def respond(activation: Activation, drive: Tensor) -> Tensor:
-    """rho(drive)."""
-    if isinstance(activation, ClippedLinear):
-        if activation.slope != 1 or activation.offset != 0:
-            drive = activation.slope * drive + activation.offset
-        return drive if activation.linear else drive.clamp(activation.low, activation.high)
-    return activation.low + (activation.high - activation.low) * torch.sigmoid(activation.rate * drive)
 
 
 def steepness(activation: Activation, drive: Tensor) -> tuple[Tensor, Tensor]:

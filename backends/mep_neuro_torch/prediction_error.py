@@ -17,9 +17,10 @@ from typing import final
 import torch
 from torch import Tensor
 
+from mep_neuro.activations import respond
 from mep_neuro.couplings import Coupling, Dropout
 from mep_neuro.network import EnergyNetwork
-from mep_neuro_torch.minimisers import prox, respond
+from mep_neuro_torch.minimisers import prox
 from mep_neuro_torch.operations import Weights, adjoint, forward, repeated
 from mep_neuro_torch.relaxation import Blocks, Phase, Relaxation
 
