@@ -1,4 +1,4 @@
-# make demo   train a digit classifier by equilibrium propagation, then compare the backends on it
+# make demo   train a digit classifier by equilibrium propagation, then compare the backends and backprop on it
 # make test   every check: format, lint, types, import contracts, docs, the built wheel, tests and examples
 #
 # Each needs only Python, pip, make and a C compiler: it makes .venv and installs into it what is missing.
@@ -21,7 +21,7 @@ help:
 
 demo: $(READY)
 	$(BIN)/mep-neuro train --data digits --layers 64,128,10 --epochs 20 --seed 0
-	$(BIN)/mep-neuro compare --data digits --layers 64,128,10 --epochs 5 --seed 0
+	$(BIN)/mep-neuro compare --data digits --layers 64,128,10 --epochs 5 --seed 0 --out runs/report
 
 # The tests come last, so that the last line is pytest's.
 test: lint types docs wheel tests

@@ -50,7 +50,7 @@ class SweepBackend(mep.Backend):
     def settle(self, x, *, nudge=None, start=None):
         phase, levels = "nudged" if nudge else "free", range(len(self.network.populations))
         x = x.astype(np.float64)
-        self._tally.presented(0 if nudge else len(x))
+        self._tally.presented(0 if nudge else len(x), 8 * self.network.host_values)
         clamped = self._forward(phase, 0, x)  # x does not move: once a phase, not once a sweep
         states = list(start.states) if start else []
         for level in levels[len(states) :]:  # without a start: the forward pass

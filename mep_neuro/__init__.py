@@ -10,16 +10,20 @@
 
 from importlib.metadata import version as _version
 
-from mep_neuro.accounting import EnergyReport, account
+from mep_neuro.accounting import EnergyReport, Estimate, Sensitivity, account, ratio
+from mep_neuro.accounting.measured import JoulesPerSample, MeasuredEnergy
+from mep_neuro.accounting.measuring import EnergyMeter, measure
+from mep_neuro.accounting.neurobench import neurobench_metrics
 from mep_neuro.backend import Backend
 from mep_neuro.capabilities import Availability, Capabilities
 from mep_neuro.checkpoints import load_checkpoint
-from mep_neuro.compare import Comparison, compare
+from mep_neuro.compare import ComparedRun, Comparison, compare
 from mep_neuro.counts import OperationCounts
+from mep_neuro.counts_file import read_counts, write_counts
 from mep_neuro.history import EpochRecord, History
 from mep_neuro.network import EnergyNetwork, Population
 from mep_neuro.nudging import Centered, Holomorphic, OneSided, RandomSign
-from mep_neuro.profiles import HardwareProfile, hardware_profile, profile_names
+from mep_neuro.profiles import HardwareProfile, Price, Scenario, hardware_profile, profile_names
 from mep_neuro.propagation import EquilibriumPropagation, Phases
 from mep_neuro.registry import backend, backend_names
 from mep_neuro.runs import RunSettings
@@ -34,22 +38,30 @@ __all__ = [
     "Backend",
     "Capabilities",
     "Centered",
+    "ComparedRun",
     "Comparison",
+    "EnergyMeter",
     "EnergyNetwork",
     "EnergyReport",
     "EpochRecord",
     "Equilibrium",
     "EquilibriumPropagation",
+    "Estimate",
     "HardwareProfile",
     "History",
     "Holomorphic",
+    "JoulesPerSample",
+    "MeasuredEnergy",
     "Nudge",
     "OneSided",
     "OperationCounts",
     "Phases",
     "Population",
+    "Price",
     "RandomSign",
     "RunSettings",
+    "Scenario",
+    "Sensitivity",
     "account",
     "backend",
     "backend_names",
@@ -58,5 +70,10 @@ __all__ = [
     "fit",
     "hardware_profile",
     "load_checkpoint",
+    "measure",
+    "neurobench_metrics",
     "profile_names",
+    "ratio",
+    "read_counts",
+    "write_counts",
 ]

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mep_neuro.accounting import EnergyReport, account
+from mep_neuro.accounting.measured import JoulesPerSample, MeasuredEnergy
 from mep_neuro.counts import OperationCounts
 from mep_neuro.files import write_text_atomically
 
@@ -52,17 +54,37 @@ class History:
     epochs:     a record each.
     counts:     what the substrate did while training; evaluation is left out.
     evaluation: what it did while evaluating.
+    measured:   joules that a sensor read over the whole run, the evaluation after each epoch with it; None where none
+                was asked for, or none could be had: `not_measured` then says why.
     """
 
     learning: str
     epochs: list[EpochRecord] = field(default_factory=list)
     counts: OperationCounts = field(default_factory=OperationCounts)
     evaluation: OperationCounts = field(default_factory=OperationCounts)
+    measured: MeasuredEnergy | None = None
+    not_measured: str = ""
+
+    @property
+    def measured_per_sample(self) -> JoulesPerSample | None:
+        """What was measured, by the samples trained on."""
+        return None if self.measured is None else self.measured.per_sample(self.counts.samples)
 
     @property
     def last(self) -> EpochRecord:
         """The last epoch's record."""
         return self.epochs[-1]
+
+    def estimated_over_measured(self, report: EnergyReport) -> float | None:
+        """Joules estimated for all that was measured, evaluation included, over those measured; None where nothing
+        was. report: the account of `counts`."""
+        if self.measured is None:
+            return None
+        estimated = report.joules_per_sample * self.counts.samples
+        if self.evaluation.samples:
+            tested = account(self.evaluation, report.profile, draws=len(report.draws), seed=report.seed)
+            estimated += tested.joules_per_sample * self.evaluation.samples
+        return estimated / self.measured.joules
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -71,6 +93,8 @@ class History:
             "epochs": [dataclasses.asdict(record) for record in self.epochs],
             "counts": self.counts.to_json(),
             "evaluation": self.evaluation.to_json(),
+            "measured": None if self.measured is None else self.measured.to_json(),
+            "not_measured": self.not_measured,
         }
 
     @classmethod
@@ -81,6 +105,8 @@ class History:
             epochs=[EpochRecord(**record) for record in document["epochs"]],
             counts=OperationCounts.from_json(document["counts"]),
             evaluation=OperationCounts.from_json(document["evaluation"]),
+            measured=MeasuredEnergy.from_json(document["measured"]) if document.get("measured") else None,
+            not_measured=document.get("not_measured", ""),
         )
 
     def write_lines(self, path: Path) -> None:

@@ -75,6 +75,11 @@ class EnergyNetwork:
         return self.populations[-1]
 
     @cached_property
+    def host_values(self) -> int:
+        """Numbers that pass between the host and a substrate for one sample: its inputs and its outputs."""
+        return math.prod(self.input_shape) + self.outputs.size
+
+    @cached_property
     def _owners(self) -> tuple[tuple[str, nn.Module, str], ...]:
         """(parameter's name, its module, its name there): looked up once, since it is asked for at every step."""
         names = [name for name, _ in self.module.named_parameters()]

@@ -85,6 +85,11 @@ class RunSettings(BaseModel):
         return data.hold_out(self.hold_out) if self.hold_out else data
 
 
+def default_layers(data: str) -> tuple[int, ...]:
+    """Inputs, one hidden population, classes: what a data set by that name is trained with where nothing is said."""
+    return RunSettings().layers if data == RunSettings().data else (784, 256, 10)
+
+
 def settings_from(values: dict[str, Any]) -> RunSettings:
     """Checked settings. Raises `InputError` naming the setting and what is wrong with it."""
     try:
@@ -117,7 +122,14 @@ class PreparedRun:
     data: DataSet
     learner: EquilibriumPropagation
 
-    def train(self, *, out: Path | None = None, resume: bool = False, progress: bool | None = None) -> History:
+    def train(
+        self,
+        *,
+        out: Path | None = None,
+        resume: bool = False,
+        measure: str | None = None,
+        progress: bool | None = None,
+    ) -> History:
         """Run it. With `out`, the settings are kept there as `config.json` beside the checkpoints."""
         if out is not None:
             if resume:  # nothing is written where there is nothing to go on with
@@ -135,6 +147,7 @@ class PreparedRun:
             seed=self.settings.seed,
             out=out,
             resume=resume,
+            measure=measure,
             progress=progress,
         )
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
 
+from mep_neuro.accounting.measuring import measure as meter_of
 from mep_neuro.batches import Data, batch_count, check_data, derived_seed, draw_batches, is_pair
 from mep_neuro.errors import CapabilityError, InputError
 from mep_neuro.files import writable_folder
@@ -34,6 +37,7 @@ def fit(
     seed: int = 0,
     out: Path | str | None = None,
     resume: bool = False,
+    measure: str | None = None,
     progress: bool | None = None,
 ) -> History:
     """Train for so many epochs in all and return what was measured.
@@ -45,10 +49,13 @@ def fit(
                 weights; `"auto"`: what the substrate's capabilities prefer. The log and `History.learning` say which.
     seed:       of the order of samples and, batch by batch, of all the substrate's randomness.
     out:        a folder for `last.pt`, `best.pt` (lowest validation cost; training cost where there is no validation)
-                and `history.jsonl`, written after every epoch.
+                and `history.jsonl` and `counts.json`, written after every epoch.
     resume:     go on from `out/last.pt`; the result is that of a run that was never stopped, bit for bit on a CPU. What
                 decides the numbers must be as it was; only `epochs` may differ. An iterable must give the same batches
                 again: by PyTorch's global generator, which is seeded here, or by none.
+    measure:    read joules off a sensor meanwhile: "rapl", "nvml", "auto" (that of the network's device), or None. The
+                device is left idle for 2 s before and after, for its idle power. See `mep_neuro.measure`; the result,
+                or why there is none, is in the history.
     progress:   show a progress bar; None shows one where standard error is a terminal.
 
     Ctrl-C (or a SIGTERM) lets the batch in hand finish, writes `last.pt`, and then raises `KeyboardInterrupt`.
@@ -71,7 +78,11 @@ def fit(
     if resume:
         run.load()
     length = batch_count(train, batch_size)
-    with interruptible() as stop, progress_bar(progress, epochs) as advance:
+    on_torch = learner.substrate.capabilities.arrays == "torch"
+    device = learner.network.device if on_torch else torch.device("cpu")  # NumPy works on the CPU
+    wait = partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
+    meter = None if measure is None or resume else meter_of(measure, device=device, synchronize=wait)
+    with meter or nullcontext(), interruptible() as stop, progress_bar(progress, epochs) as advance:
         while len(run.history.epochs) < epochs:
             epoch, started = len(run.history.epochs), time.perf_counter()
             batches = draw_batches(train, batch_size, derived_seed(seed, epoch, 0))
@@ -89,6 +100,11 @@ def fit(
             run.finish(epoch, epochs, validation, test)
             if stop.is_set():
                 raise KeyboardInterrupt
+    if meter is not None:
+        run.history.measured, run.history.not_measured = meter.result, meter.why
+        run.save("last.pt")
+    elif measure is not None:
+        run.history.not_measured = "the run was resumed, so only a part of it could be measured: train it in one go"
     return run.history
 
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from mep_neuro.accounting.optimizers import optimizer_counts
 from mep_neuro.batches import Data, derived_seed, draw_batches
 from mep_neuro.checkpoints import read_checkpoint, save_checkpoint
 from mep_neuro.costs import correct, cost, encode_target
 from mep_neuro.counts import OperationCounts
+from mep_neuro.counts_file import write_counts
 from mep_neuro.errors import InputError
 from mep_neuro.history import EpochRecord, History
 from mep_neuro.propagation import EquilibriumPropagation, Phases
@@ -110,7 +112,7 @@ class TrainingRun:
             "optimizer": type(optimizer).__name__,
             "scheduler": None if scheduler is None else type(scheduler).__name__,
         }
-        self._read = learner.substrate.counts()
+        self._read, self._trained, self._steps = learner.substrate.counts(), 0, 0
         own = {id(p) for p in learner.network.module.parameters()}
         held = {id(p) for group in optimizer.param_groups for p in group["params"]}
         if not own & held:
@@ -130,8 +132,10 @@ class TrainingRun:
             phases = learner.relax(x, target)
             learner.put(learner.gradient(phases.terms))
             self.optimizer.step()
+            self._steps += 1
             self.sums.add(learner, learner.outputs(phases.free), target)
             self.sums.add_phases(phases)
+        self._trained += len(x)
         self.batch = index + 1
 
     def finish(self, epoch: int, epochs: int, validation: Data | None, test: Data | None) -> None:
@@ -145,7 +149,7 @@ class TrainingRun:
             raise InputError(
                 f"the training cost of epoch {epoch + 1} is not finite: the training diverged; lower the learning rate"
             )
-        self.history.counts += self._window()
+        self.history.counts += self._training_window()
         self.learner.reseed(derived_seed(self.seed, epoch, self.batch + 1))
         validated = (None, None) if validation is None else evaluate(self.learner, validation)
         tested = (None, None) if test is None else evaluate(self.learner, test)
@@ -186,7 +190,7 @@ class TrainingRun:
         """Write a checkpoint, if there is a folder for it."""
         if self.out is None:
             return
-        self.history.counts += self._window()
+        self.history.counts += self._training_window()
         content = {
             "history": self.history.to_json(),
             "batch": self.batch,
@@ -223,6 +227,13 @@ class TrainingRun:
         before, self._read = self._read, self.learner.substrate.counts()
         return self._read - before
 
+    def _training_window(self) -> OperationCounts:
+        """What training did since the last window, the optimizer's part with it, by the samples trained on: a
+        substrate may be presented each of them more than once."""
+        trained, steps, self._trained, self._steps = self._trained, self._steps, 0, 0
+        window = self._window() + optimizer_counts(self.optimizer).times(steps)
+        return replace(window, samples=trained)
+
     def _schedule(self, judged: float) -> None:
         if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
             self.scheduler.step(judged)
@@ -234,3 +245,4 @@ class TrainingRun:
     def _write_history(self) -> None:
         if self.out is not None and self.history.epochs:
             self.history.write_lines(self.out / "history.jsonl")
+            write_counts(self.out / "counts.json", self.history.counts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import importlib
 import io
 import json
 import logging
@@ -27,8 +28,11 @@ import torch
 import mep_neuro as mep
 from mep_neuro import cli
 from mep_neuro import data as data_sets
+from mep_neuro.cli.options import backend_options
 from mep_neuro.compare import compare
+from mep_neuro.compare.comparison import PROFILES
 from mep_neuro.datafiles import COLLECTIONS
+from mep_neuro.profiles import profile_folder
 from mep_neuro.runs import RunSettings, settings_from, train
 
 
@@ -38,7 +42,8 @@ def flags(**values: object) -> list[str]:
 
 QUICK = flags(layers="64,8,10", activation="hardsigmoid", epochs=1, batch_size=128, set="max_steps=6")
 SETTINGS = RunSettings(layers=(64, 8, 10), activation="hardsigmoid", epochs=1, batch_size=128, options={"max_steps": 6})
-FILES = ["best.pt", "config.json", "history.jsonl", "last.pt"]
+FILES = ["best.pt", "config.json", "counts.json", "history.jsonl", "last.pt"]
+SMALL = ("compare", "--layers", "64,4,10", "--epochs", 1, "--measure", "off")
 
 
 @dataclass
@@ -130,9 +135,9 @@ def test_a_backend_that_cannot_be_imported_is_shown_and_not_compared(command: Co
     assert "No module named 'no_such_module'" in rows["broken"]["reason"]
     assert rows["torch"]["available"]
     assert "no_such_module" in command("backends").out
-    compared = command("compare", "--layers", "64,4,10", "--epochs", 1, "--json")
+    compared = command(*SMALL, "--baseline", "none", "--json")
     assert compared.code == 0
-    assert [row["backend"] for row in compared.document["rows"]] == [n for n in rows if rows[n]["available"]]
+    assert [run["backend"] for run in compared.document["runs"]] == [n for n in rows if rows[n]["available"]]
     refused(command("train", "--backend", "broken"), "backend 'broken' cannot be imported")
 
 
@@ -196,13 +201,12 @@ def test_a_run_for_a_reader_fits_80_columns(command: Command, tmp_path: Path) ->
     last = json.loads((tmp_path / "run" / "history.jsonl").read_text("utf-8"))
     assert f"{100 * last['test_accuracy']:.2f} %" in ran.out
     flat = " ".join(ran.out.split())
-    counts = train(SETTINGS).counts
-    per_sample = 4.6e-12 * counts.total("macs") / counts.samples
-    half, twice = per_sample / 2, per_sample * 2
-    assert f"A training sample costs >= {per_sample:.2e} [{half:.2e}, {twice:.2e}] J" in flat
-    assert "estimated; prices: published" in flat
+    report = mep.account(train(SETTINGS).counts)
+    low, high = (f"{1e9 * end:.3g} nJ" for end in report.interval)
+    assert f"A training sample costs >= {1e9 * report.joules_per_sample:.3g} nJ [{low}, {high}], estimated on" in flat
+    assert "cmos_45nm (published prices): 45 nm CMOS" in flat
     assert "Horowitz, ISSCC 2014, doi:10.1109/ISSCC.2014.6757323" in flat
-    assert "no price in it: neuron_updates, weight_bytes, state_bytes." in flat
+    assert "no price in it: neuron_updates, weight_bytes, state_bytes, host_bytes." in flat
     assert ran.err.splitlines()[0] == "learning on the host"
     assert re.fullmatch(r"epoch 1/1: train cost .*, test accuracy .* %, \d+\.\d s", ran.err.splitlines()[-1])
 
@@ -229,7 +233,7 @@ def test_names_are_shown_as_they_are(command: Command, tmp_path: Path) -> None:
     [("3", 3), ("2.5", 2.5), ("true", True), ("[20, 10]", [20, 10]), ("euler", "euler"), ("a=b", "a=b"), ("", "")],
 )
 def test_option_values_are_json_where_they_can_be(text: str, value: object) -> None:
-    assert cli._options([f"key={text}"]) == {"key": value}
+    assert backend_options([f"key={text}"]) == {"key": value}
 
 
 def test_options_reach_the_backend(command: Command, tmp_path: Path) -> None:
@@ -291,43 +295,109 @@ def test_a_dated_folder_is_made_where_none_is_given(command: Command, tmp_path: 
 def test_runs_of_one_second_get_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
-    class Clock(cli.datetime.datetime):  # type: ignore[name-defined, misc]
+    train_command: Any = importlib.import_module("mep_neuro.cli.train")
+
+    class Clock(train_command.datetime.datetime):  # type: ignore[misc]
         @classmethod
         def now(cls, tz: Any = None) -> Any:
             return cls(2026, 1, 2, 3, 4, 5)
 
-    monkeypatch.setattr(cli.datetime, "datetime", Clock)  # type: ignore[attr-defined]
-    folders = [cli._dated_folder(SETTINGS).name for _ in range(3)]
+    monkeypatch.setattr(train_command.datetime, "datetime", Clock)
+    folders = [train_command._dated_folder(SETTINGS).name for _ in range(3)]
     name = "2026-01-02_03-04-05_digits_torch"
     assert folders == [name, f"{name}_2", f"{name}_3"]
 
 
-def test_compare_agrees_with_the_library(command: Command) -> None:
+def timeless(document: dict[str, Any]) -> dict[str, Any]:
+    """A comparison without the times that its runs took here."""
+    return {**document, "runs": [{**run, "seconds_here": 0} for run in document["runs"]]}
+
+
+def test_compare_agrees_with_the_library_and_with_its_files(command: Command, tmp_path: Path) -> None:
     given = ("compare", "--layers", "64,6,10", "--epochs", 1, "--seed", 3, "--backends", "torch, reference")
-    document = command(*given, "--json").document
+    options = ("--profiles", "cmos_45nm,gpu_h100:on_chip", "--measure", "off", "--out", "report")
+    document = command(*given, *options, "--json").document
     settings = RunSettings(layers=(64, 6, 10), epochs=1, seed=3)
-    assert settings_from(document["settings"]) == settings
-    rows = json.loads(json.dumps([row.to_json() for row in compare(settings, ["torch", "reference"])]))
-    assert [{**row, "seconds": 0} for row in document["rows"]] == [{**row, "seconds": 0} for row in rows]
-    assert all(row["seconds"] > 0 for row in document["rows"])
-    table = command(*given)
+    ours = compare(settings, ["torch", "reference"], profiles=["cmos_45nm", "gpu_h100:on_chip"]).document
+    assert timeless(document) == timeless(json.loads(json.dumps(ours)))
+    assert all(run["seconds_here"] > 0 for run in document["runs"])
+    assert json.loads((tmp_path / "report" / "compare.json").read_text("utf-8")) == document
+    assert (tmp_path / "report" / "report.html").read_text("utf-8").startswith("<!doctype html>")
+    table = command(*given, *options)
     assert table.code == 0
-    assert max(map(len, table.out.splitlines())) <= 80
-    for row in rows:
-        (line,) = [line for line in table.out.splitlines() if f"│ {row['backend']} " in line]
-        assert f"{100 * row['test_accuracy']:.2f} %" in line
-        assert f"{row['macs_per_sample']:,.0f}" in line
-        assert f">= {row['account']['joules_per_sample']:.2e} [" in line
-    assert [line for line in table.err.splitlines() if line.startswith("training on")] == [
-        "training on torch",
-        "training on reference",
-    ]
+    *lines, json_path, html_path = table.out.splitlines()
+    assert (json_path, html_path) == ("Written: report/compare.json", "Written: report/report.html")
+    assert max(map(len, lines)) <= 80
+    for run in document["runs"]:
+        assert f"{run['name']}: test accuracy {100 * run['test_accuracy']:.2f} %, batch 32" in table.out
+    shown = [line for line in lines if line.startswith("  cmos_45nm ")]
+    accounts = [a for a in document["accounts"] if a["profile"] == "cmos_45nm"]
+    for line, account in zip(shown, accounts, strict=True):
+        assert f">= {1e9 * account['joules_per_sample']['p50']:.3g}n [" in line
+    said = [line for line in table.err.splitlines() if line.startswith("training")]
+    assert said == ["training on torch", "training on reference", "training by backpropagation"]
 
 
-def test_compare_takes_all_that_run_here(command: Command) -> None:
-    document = command("compare", "--layers", "64,4,10", "--epochs", 1, "--json").document
+def test_compare_takes_all_that_run_here_and_backprop(command: Command) -> None:
+    document = command(*SMALL, "--json").document
     here = [row["name"] for row in command("backends", "--json").document if row["available"]]
-    assert [row["backend"] for row in document["rows"]] == here
+    assert [run["backend"] for run in document["runs"]] == [*here, None]
+    assert document["runs"][-1]["algorithm"] == "backpropagation"
+    assert {a["profile"] for a in document["accounts"]} == set(PROFILES)
+
+
+def test_compare_takes_finished_runs_as_they_are(command: Command, tmp_path: Path) -> None:
+    kept = command("train", *QUICK, "--out", "mine", "--json").document
+    before = content(tmp_path / "mine")
+    document = command("compare", "--runs", "mine", "--measure", "off", "--json").document
+    mine, backprop = document["runs"]
+    assert (mine["name"], mine["test_accuracy"]) == ("mine", kept["test_accuracy"])
+    assert mine["mep:counts"] == kept["counts"]
+    assert mine["settings"] == backprop["settings"]
+    assert mine["neurobench"]["ParameterCount"] == 64 * 8 + 8 + 8 * 10 + 10
+    assert content(tmp_path / "mine") == before
+
+
+def test_accounting_for_a_file_of_counts(command: Command) -> None:
+    counts = mep.OperationCounts.from_json(command("train", *QUICK, "--out", "run", "--json").document["counts"])
+    document = command("account", "run/counts.json", "--profiles", "cmos_45nm,loihi2", "--json").document
+    assert document["counts"] == counts.to_json()
+    wanted = [mep.account(counts, name).to_json() for name in ("cmos_45nm", "loihi2")]
+    assert document["accounts"] == json.loads(json.dumps(wanted))
+    table = command("account", "run/counts.json")
+    assert table.code == 0
+    assert all(name in table.out for name in PROFILES)
+    assert max(map(len, table.out.splitlines())) <= 80
+    refused(command("account", "run/counts.json", "--strict"), "profile 'cmos_45nm' has no price for neuron_updates")
+    refused(command("account", "run/counts.json", "--profiles", "truenorth"), "take a profile of the same kind")
+
+
+def test_profiles_are_listed_shown_and_checked(command: Command, tmp_path: Path) -> None:
+    listed = command("profiles", "--json").document
+    assert [p["name"] for p in listed] == list(mep.profile_names())
+    assert len(listed) >= 20
+    assert all(name in command("profiles").out for name in mep.profile_names())
+    (tmp_path / "mine.toml").write_bytes((profile_folder() / "cmos_45nm.toml").read_bytes())
+    for name in ("loihi1:throttled", "mine.toml", "brain"):
+        shown = command("profiles", name)
+        assert shown.code == 0
+        assert max(map(len, shown.out.splitlines())) <= 80
+        profile = mep.hardware_profile(name)
+        assert command("profiles", name, "--json").document[0]["name"] == profile.name
+        assert all(key in shown.out for key in profile.figures)
+    assert command("profiles", "check", "mine.toml").out.endswith("mine.toml can be used: --profiles mine.toml\n")
+    (tmp_path / "mine.toml").write_text('name = "mine"\n', encoding="utf-8")
+    refused(command("profiles", "check", "mine.toml"), "mine.toml: title: Field required")
+    refused(command("profiles", "check"), "profiles check needs a file")
+    refused(command("profiles", "brain", "mine.toml"), "for a file, profiles check FILE")
+    refused(command("profiles", "loihi3"), "Did you mean 'loihi")
+
+
+def test_a_run_is_accounted_on_the_profile_asked_for(command: Command) -> None:
+    document = command("train", *QUICK, "--profile", "gpu_h100", "--out", "run", "--json").document
+    assert document["account"]["profile"] == "gpu_h100"
+    assert document["measured"] is None
+    assert document["not_measured"] == ""
 
 
 @pytest.mark.parametrize(
@@ -413,9 +483,17 @@ def test_bad_input_is_one_line_and_exit_code_2(
     ("arguments", "said"),
     [
         ("compare --backends torch,refrence", "Did you mean 'reference'?"),
-        ("compare --backends ,", "no backend ''"),
-        ("compare --profile cmos_4nm", "Did you mean 'cmos_45nm'?"),
-        ("compare --profile mine.toml", "no hardware profile 'mine.toml'"),
+        ("compare --backends ,", "there is nothing to compare"),
+        ("compare --backends torch,torch", "two of the runs are called 'torch'"),
+        ("compare --profiles cmos_4nm", "Did you mean 'cmos_45nm'?"),
+        ("compare --profiles loihi1:throtled", "Did you mean 'throttled'?"),
+        ("compare --profiles mine.toml", "no hardware profile 'mine.toml'"),
+        ("compare --baseline sgd", "baseline is 'sgd'; give 'backprop' or 'none'"),
+        ("compare --measure watts", "no sensor 'watts'; there are: auto, rapl, nvml, or off"),
+        ("train --measure raple", "Did you mean 'rapl'?"),
+        ("compare --runs nothing", "nothing holds no run"),
+        ("account nothing.json", "nothing.json cannot be read"),
+        ("train --profile loihi3", "Did you mean 'loihi"),
         ("compare --epochs 0", "epochs is '0'"),
         ("compare --layers 63,10", "begin with 64"),
         ("compare --data mnst", "Did you mean 'mnist'?"),

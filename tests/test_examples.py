@@ -23,10 +23,12 @@ NUMBER = re.compile(r"-?\d+\.?\d*(?:e[+-]\d+)?")
 EXPECTED = {
     "examples/beta_and_settling.py": ["one_sided", "even_odd", "SettlingError", r"Hardsigmoid +0 +0 +0 +0 +0 +0\n"],
     "examples/first_network.py": [r"0\.weight +\(128, 64\)", r"accuracy 0\.9[5-9]", r"at least [\d.e-]+ J", "Horowitz"],
+    "examples/joules_a_sample.py": [r"(?m)^gpu_h100 +[\d.e-]+ J \[.*\], [\d.]+ \[.*\] x backprop", r"my_chip +>= "],
     "examples/swap_the_backend.py": [r"(\d\.(weight|bias).+ relative difference \d\.\de-1\d\n){4}"],
     "examples/write_a_backend.py": [r"test accuracy 0\.9[5-9]\d*, [\d,]+ multiply-accumulates a training sample\n"],
     "README.md": [r"test accuracy 0\.9[789]", r"at least [\d.e-]+ J a training sample, [\d.e-]+ to [\d.e-]+\n"],
     "docs/training.md": [r"\['digits', 'mnist', 'fashion-mnist'\]", r"(0\.[89]\d+) and \1\n", r"\n4 epochs\n"],
+    "docs/energy_accounting.md": [r"J a sample, 90 % interval", r"static \d+%, grade assumed", r"of it\n"],
     "docs/choose_a_backend.md": [r"'torch'", r"frozenset\(\{'", "relative difference"],
 }
 """What each example, and the Python on each page, must print."""
@@ -127,6 +129,15 @@ def test_tables_in_the_guide_are_what_the_example_prints() -> None:
             assert abs(int(here) - int(there)) <= 6, printed
         else:
             assert float(here) == pytest.approx(float(there), rel=0.2, abs=1e-10), printed
+
+
+@in_a_checkout
+def test_the_chip_in_the_guide_is_a_profile(tmp_path: Path) -> None:
+    (block,) = blocks("docs/energy_accounting.md", "toml")
+    (tmp_path / "my_chip.toml").write_text(block, encoding="utf-8")
+    profile = mep.hardware_profile(tmp_path / "my_chip.toml")
+    assert profile.figures["static.chip"][1] == pytest.approx((5e-3, 4e-3, 6e-3))
+    assert "static.chip" not in mep.hardware_profile(f"{tmp_path / 'my_chip.toml'}:slow").figures
 
 
 @in_a_checkout

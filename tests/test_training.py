@@ -78,7 +78,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-FILES = ["best.pt", "history.jsonl", "last.pt"]
+FILES = ["best.pt", "counts.json", "history.jsonl", "last.pt"]
 
 
 # --- learning ---------------------------------------------------------------------------------------------------------
@@ -618,7 +618,7 @@ def test_resident_learning_is_the_substrates_own(digits: tuple[Pair, Pair], capl
     assert learner.substrate.programmed == 1
     assert history.last.test_accuracy is not None
     assert history.last.test_accuracy > 0.85
-    assert history.counts.samples == 2 * 3 * 1438  # it settles once to answer, and once to learn
+    assert history.counts.samples == 3 * 1438  # samples trained on, though it settles to answer, and again to learn
     assert all(p.grad is None for p in module.parameters())
     assert same(values(module), {name: value.float() for name, value in learner.substrate.read().items()})
 
@@ -887,3 +887,64 @@ def test_no_progress_bar_where_standard_error_is_no_terminal(few: Pair, capsys: 
     with opened(module) as learner:
         mep.fit(learner, few, optimizer=adam(module), epochs=1)
     assert capsys.readouterr() == ("", "")
+
+
+# --- measuring --------------------------------------------------------------------------------------------------------
+
+MEASURED = mep.MeasuredEnergy("rapl", "package-0", 120.0, 4.0, 9.0, 11.0, ((2.0, 58.0), (2.0, 62.0)))
+
+
+class Meter:
+    """Stands in for an `EnergyMeter`: what it measured, or why it did not."""
+
+    def __init__(self, result: mep.MeasuredEnergy | None, why: str = "") -> None:
+        self.result, self.why, self.calls = result, why, list[Any]()
+
+    def __call__(self, name: str, *, device: torch.device, synchronize: Callable[[], object]) -> Meter:
+        synchronize()
+        self.calls.append((name, device))
+        return self
+
+    def __enter__(self) -> Meter:
+        self.calls.append("begun")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.calls.append("ended")
+
+
+def test_joules_are_measured_over_the_whole_run(few: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    meter, module = Meter(MEASURED), model()
+    monkeypatch.setattr("mep_neuro.training.meter_of", meter)
+    with opened(module) as learner:
+        history = mep.fit(
+            learner, few, few, optimizer=adam(module), epochs=2, batch_size=16, measure="rapl", out=tmp_path
+        )
+    assert meter.calls == [("rapl", torch.device("cpu")), "begun", "ended"]
+    assert history.measured == MEASURED
+    assert history.not_measured == ""
+    assert history.measured_per_sample is not None
+    assert history.measured_per_sample.joules == 120.0 / 200
+    report = mep.account(history.counts)
+    whole = report.joules_per_sample * 200 + mep.account(history.evaluation).joules_per_sample * 200
+    assert history.estimated_over_measured(report) == pytest.approx(whole / 120.0)
+    kept = torch.load(tmp_path / "last.pt", weights_only=True)["history"]
+    assert mep.History.from_json(kept) == history
+
+
+def test_why_joules_are_not_measured_is_told(few: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(measure: str | None, **more: Any) -> mep.History:
+        module = model()
+        with opened(module) as learner:
+            return mep.fit(learner, few, optimizer=adam(module), epochs=1, batch_size=50, measure=measure, **more)
+
+    assert (run(None).measured, run(None).not_measured) == (None, "")
+    monkeypatch.setattr("mep_neuro.accounting.measuring.find_sensor", lambda *a, **k: "no sensor: none here")
+    history = run("auto", out=tmp_path)
+    assert (history.measured, history.not_measured) == (None, "no sensor: none here")
+    assert history.measured_per_sample is None
+    assert history.estimated_over_measured(mep.account(history.counts)) is None
+    assert "only a part of it could be measured" in run("auto", out=tmp_path, resume=True).not_measured
+    with pytest.raises(InputError, match="no sensor 'rapll'"):
+        monkeypatch.undo()
+        run("rapll")

@@ -134,7 +134,7 @@ class ReferenceBackend(Backend):
 
     def _free(self, x: Array, start: Equilibrium | None) -> Equilibrium:
         """argmin_s E(s; x): from the forward pass, or from a start."""
-        self._tally.presented(len(x))
+        self._tally.presented(len(x), self.network.host_values * ITEMSIZE)
         chain = self._chain(x, start)
         course = Course(
             _largest(chain.outputs),

@@ -105,7 +105,7 @@ class TensorBackend(Backend):
     def settle(self, x: Tensor, *, nudge: Nudge | None = None, start: Equilibrium | None = None) -> Equilibrium:
         if nudge is not None:
             return self._nudged(x, [nudge], start)[0]
-        self._tally.presented(x.size(0))
+        self._tally.presented(x.size(0), self.network.host_values * x.element_size())
         relaxation, phase = self._begin(x, start)
         course = self._course(self._size(relaxation), nudged=False, reached=True)
         before = list(relaxation.states)
