@@ -163,7 +163,13 @@ def test_a_run_without_a_folder_writes_nothing(tmp_path: Path, monkeypatch: pyte
 
 def test_the_folder_tells_what_was_run(tmp_path: Path) -> None:
     history = train(SMALL, out=tmp_path / "a" / "run")
-    assert sorted(content(tmp_path / "a" / "run")) == ["best.pt", "config.json", "counts.json", "history.jsonl", "last.pt"]
+    assert sorted(content(tmp_path / "a" / "run")) == [
+        "best.pt",
+        "config.json",
+        "counts.json",
+        "history.jsonl",
+        "last.pt",
+    ]
     assert settings_from(json.loads((tmp_path / "a" / "run" / "config.json").read_text("utf-8"))) == SMALL
     assert history.last.test_accuracy is not None
 

@@ -945,6 +945,6 @@ def test_why_joules_are_not_measured_is_told(few: Pair, tmp_path: Path, monkeypa
     assert history.measured_per_sample is None
     assert history.estimated_over_measured(mep.account(history.counts)) is None
     assert "only a part of it could be measured" in run("auto", out=tmp_path, resume=True).not_measured
+    monkeypatch.undo()
     with pytest.raises(InputError, match="no sensor 'rapll'"):
-        monkeypatch.undo()
         run("rapll")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mep_neuro.errors import InputError
@@ -51,6 +51,7 @@ def test_compound_units_by_hand(unit: str, wanted: str, expected: float) -> None
     assert factor(unit, wanted) == expected
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(PREFIXES)), st.sampled_from(sorted(PREFIXES)), st.sampled_from(["J", "W", "s"]))
 def test_factors_of_two_prefixes_are_as_their_powers_of_ten(one: str, other: str, unit: str) -> None:
     assert factor(one + unit, unit) / factor(other + unit, unit) == pytest.approx(
@@ -108,6 +109,7 @@ def test_the_units_that_an_error_proposes_are_good_ones(wanted: str) -> None:
         assert 0 < factor(unit.strip("'"), wanted) < 1
 
 
+@settings(deadline=None)
 @given(st.text(max_size=12), st.sampled_from(["J", "J/byte", "W", "s", "s/byte"]))
 def test_any_text_gives_a_positive_factor_or_an_input_error(text: str, wanted: str) -> None:
     try:

@@ -42,6 +42,9 @@ def account(
     """
     if counts.samples < 1:
         raise InputError("the counts are over no samples: subtract two readings with a free phase between them")
+    fallen = [f"{o} ({phase})" for (phase, o), count in counts.entries.items() if count < 0]
+    if fallen:
+        raise InputError(f"the counts of {', '.join(fallen)} are negative: subtract the earlier reading from the later")
     if draws < 100:
         raise InputError(f"draws is {draws}; percentiles need at least 100")
     if seed < 0:
@@ -63,7 +66,7 @@ def account(
     if not used:
         total = bill.total({"": np.zeros(3 + draws)})
     joules, static = total.joules, total.over(part="static")
-    kinds = [price.kind for price in used.values()]
+    kinds = [used[key].kind for key in bill.costs]  # what only the seconds rest on grades no joules
     if "dissipated_joules" in total.parts:
         kinds.append("simulated")
     return EnergyReport(

@@ -153,7 +153,7 @@ def events(
         synaptic events a step = activity x (M_in + 2 M_f)      each event goes up and, between populations, down
         neuron updates a step  = N, of which activity x N active: paid at every step, with or without events
         spikes a step          = activity x (N + inputs), hops each
-        learning updates       = weights, once for each nudged phase
+        learning updates       = M, the connections, once for each nudged phase
 
     activity: events a unit and step. hops: steps east-west and north-south that an event takes, on average.
     Source: the conventions of Davies et al. 2018, doi:10.1109/MM.2018.112130359, table 2.
@@ -197,10 +197,12 @@ def circuit(
         pulses            = weights x `pulses`
 
     settling_seconds: t, a multiple of the circuit's time constant R C.
-    Source: shared formulas of resistive networks, Kendall et al. 2020, arXiv:2006.01981.
+    Source: the physics of resistive networks that settle by themselves, Kendall et al. 2020, arXiv:2006.01981.
     """
     if not settling_seconds > 0:
         raise InputError(f"settling_seconds is {settling_seconds}; a circuit takes time to settle: above 0")
+    if not (dissipated_watts >= 0 and pulses >= 0):
+        raise InputError(f"dissipated_watts is {dissipated_watts} and pulses {pulses}; neither can be negative")
     _check(network, 1, phases=phases)
     units, cells = sum(p.size for p in network.populations), sum(c.macs for c in network.couplings)
     found: dict[tuple[Phase, Operation], float] = {}

@@ -53,6 +53,8 @@ class EnergyReport:
           + chips x static power x time a sample                        (static)
         time a sample = sum over phases of max over resources (count x time) / samples, + physical seconds
 
+    A phase in which nothing that has a time was counted takes none.
+
     joules, dynamic, static: `Estimate`s in J; static is 0 where the profile draws no static power or has it inside
                an all-in price.
     seconds:   time a sample in s; None where the profile does not tell.
@@ -62,7 +64,7 @@ class EnergyReport:
     corners:   joules with all figures at their low, and all at their high ends: an interval that assumes nothing.
     sensitivities: by figure, the largest share of the variance first.
     unpriced:  what was counted and has no price here; then all joules are lower bounds.
-    grade:     the weakest kind among the figures used, from "measured" down to "assumed"; dissipated joules are
+    grade:     the weakest kind among the figures that the joules rest on, from "measured" down to "assumed"; dissipated joules are
                simulated.
     used:      the figures behind the total, by "table.key".
     chips:     how many chips' static power is charged.

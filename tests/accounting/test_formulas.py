@@ -288,6 +288,7 @@ class TestEvents:
         }
         assert counts.samples == 1
 
+    @settings(deadline=None)
     @given(st.floats(0, 1), st.integers(1, 1000), st.integers(1, 100), st.integers(1, 2))
     def test_neurons_are_updated_at_every_step_with_or_without_events(
         self, activity: float, free: int, nudged: int, phases: int
@@ -415,3 +416,10 @@ class TestBadInput:
             formulas.events(other, activity=0.1, free_steps=1, nudged_steps=1)
         with pytest.raises(InputError, match=said):
             formulas.circuit(other, settling_seconds=1e-6)
+
+
+@pytest.mark.parametrize("given", [{"dissipated_watts": -1.0}, {"pulses": -1.0}, {"settling_seconds": 0.0}])
+def test_a_circuit_gives_nothing_back(given: dict[str, float]) -> None:
+    network = mep.EnergyNetwork.from_module(nn.Sequential(nn.Linear(3, 2)))
+    with pytest.raises(InputError, match="neither can be negative|above 0"):
+        formulas.circuit(network, **{"settling_seconds": 1e-6, **given})

@@ -80,7 +80,8 @@ class TestOdin:
 def test_keras_spikings_documented_example() -> None:
     """A dense layer from 784 inputs to 128 rectified units costs 8.64e-4 J on KerasSpiking's CPU: to the last digit.
 
-    Source: KerasSpiking 0.3.0, https://www.nengo.ai/keras-spiking/examples/model-energy.html."""
+    Source: KerasSpiking, https://github.com/nengo/keras-spiking, keras_spiking/model_energy.py, the example in
+    ModelEnergy's docstring."""
     report = one_sample("keras_cpu", macs=784 * 128, neuron_updates=128)
     assert report.joules.nominal == pytest.approx(8.64e-4, abs=0.005e-4)
 

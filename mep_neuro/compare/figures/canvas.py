@@ -82,11 +82,11 @@ def svg(name: str, label: str, height: float, draw: Callable[[Figure], None]) ->
     label:  says to who cannot see it what it shows.
     height: in inches.
     """
-    from matplotlib import rc_context, style
+    from matplotlib import style
     from matplotlib.figure import Figure
 
     target = io.StringIO()
-    with warnings.catch_warnings(), rc_context(), style.context(["default", {**STYLE, "svg.hashsalt": name}]):
+    with warnings.catch_warnings(), style.context(["default", {**STYLE, "svg.hashsalt": name}]):
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         figure = Figure(figsize=(WIDTH, height))
         draw(figure)
@@ -107,12 +107,18 @@ def log_axis(
 
 
 def log_ticks(low: float, high: float, most: int) -> list[float]:
-    """Round values between low and high: 1, 2, 5 a decade where that is not too many; else decades, some left out."""
+    """Round values between low and high, two at least: 1, 2, 5 or 1, 3 a decade where there are no more than `most`;
+    else decades, some left out.
+
+    >>> log_ticks(0.9, 20, most=5), log_ticks(0.9, 2e6, most=5)
+    ([1.0, 2.0, 5.0, 10.0, 20.0], [1.0, 100.0, 10000.0, 1000000.0])
+    """
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    tiers = [[k * 10.0**e for e in range(first, last + 1) for k in (1, 2, 5)]]
+    tiers = [[k * 10.0**e for e in range(first, last + 1) for k in ks] for ks in ((1, 2, 5), (1, 3))]
     tiers += [[10.0**e for e in range(first, last + 1) if e % step == 0] for step in range(1, last - first + 1)]
     inside = [[tick for tick in tier if low * 0.999 <= tick <= high * 1.001] for tier in tiers]
-    return next((ticks for ticks in inside if len(ticks) <= most), inside[0])
+    legible = [ticks for ticks in inside if len(ticks) > 1]
+    return next((ticks for ticks in legible if len(ticks) <= most), min(legible, key=len))
 
 
 def joules(value: float) -> str:
