@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from contextlib import nullcontext
 
 import torch
 from torch import nn
 
 from mep_neuro.accounting.formulas import backpropagation
+from mep_neuro.accounting.measuring import measure as meter_of
 from mep_neuro.accounting.optimizers import optimizer_counts
 from mep_neuro.batches import batch_count, derived_seed, draw_batches
 from mep_neuro.costs import correct, cost, encode_target
@@ -22,18 +24,24 @@ from mep_neuro.runs import RunSettings
 
 
 def train_by_backprop(
-    settings: RunSettings, module: nn.Sequential, data: DataSet, *, progress: bool | None = None
+    settings: RunSettings,
+    module: nn.Sequential,
+    data: DataSet,
+    *,
+    measure: str | None = None,
+    progress: bool | None = None,
 ) -> History:
     """Train a module, read as its forward pass, by autograd; the substrate's and EP's settings are not used.
 
     The counts are those of `formulas.backpropagation`, batch by batch, and of the optimizer. Ctrl-C ends
-    it after the batch in hand.
+    it after the batch in hand. measure: as in `fit`, on the CPU.
     """
     network, optimizer = EnergyNetwork.from_module(module), settings.torch_optimizer(module)
     train = (data.x_train, data.y_train)
     history, length = History("host"), batch_count(train, settings.batch_size)
     shape, itemsize = network.outputs.shape, network.dtype.itemsize
-    with interruptible() as stop, progress_bar(progress, settings.epochs) as advance:
+    meter = None if measure is None else meter_of(measure)
+    with meter or nullcontext(), interruptible() as stop, progress_bar(progress, settings.epochs) as advance:
         for epoch in range(settings.epochs):
             started, total, right = time.perf_counter(), torch.zeros(()), torch.zeros(())
             made = Counter[int]()  # batches by their size
@@ -61,6 +69,8 @@ def train_by_backprop(
                 history.counts += backpropagation(network, batch=size, itemsize=itemsize).times(times)
             history.counts += optimizer_counts(optimizer).times(made.total())
             history.epochs.append(_record(settings, data, module, epoch, total, right, seconds))
+    if meter is not None:
+        history.measured, history.not_measured = meter.result, meter.why
     history.evaluation += _forward(network, itemsize, settings.epochs * len(data.x_test))
     return history
 

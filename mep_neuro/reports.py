@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy
-import torch
 from rich import box
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Column, Table
 
 from mep_neuro.accounting import EnergyReport
+from mep_neuro.compare.comparison import versions
 from mep_neuro.compare.quantities import SPACE, quantity
 from mep_neuro.history import History
 from mep_neuro.profiles import HardwareProfile
@@ -34,7 +32,7 @@ def document(settings: RunSettings, history: History, report: EnergyReport, fold
         "account": report.to_json(),
         "settings": settings.model_dump(mode="json"),
         "out": str(folder),
-        "versions": {"mep-neuro": version("mep-neuro"), "torch": torch.__version__, "numpy": numpy.__version__},
+        "versions": versions(),
         **history.to_json(),
     }
 
@@ -86,13 +84,13 @@ def print_account(report: EnergyReport, history: History) -> None:
 def print_comparison(document: dict[str, Any]) -> None:
     """A table a run with a line a profile, estimated; what was measured; and what the figures leave open."""
     OUT.print(f"{document['data']}, {'-'.join(map(str, document['layers']))}: what a training sample costs, estimated")
-    heads = ("joules [5 %, 95 %]", "static", "seconds", "x backprop", "prices")
+    heads = ("joules [5 %, 95 %]", "static", "x backprop", "prices")
     for run in document["runs"]:
         accounts = [a for a in document["accounts"] if a["run"] == run["name"]]
         share, batch = _share(run["test_accuracy"]), run["batch_size"]
         table = _table("profile", *heads, title=f"{run['name']}: test accuracy {share}, batch {batch}")
         for a in accounts:
-            table.add_row(a["profile"], *_cells(a))
+            table.add_row(a["profile"], *_cells(a, "x backprop"))
         if accounts:
             OUT.print(table)
     _print_measured(document)
@@ -109,8 +107,7 @@ def print_accounts(reports: list[EnergyReport]) -> None:
     heads = ("joules [5 %, 95 %]", "static", "seconds", "prices")
     table = _table("profile", *heads, title="a sample, estimated")
     for report in reports:
-        cells = _cells({**report.to_json(), "ratio_to_baseline": None})
-        table.add_row(report.profile.name, *cells[:3], cells[4])
+        table.add_row(report.profile.name, *_cells(report.to_json(), "seconds"))
     OUT.print(table)
     for report in reports:
         _print_list(f"'>=' on {report.profile.name}: no price for", set(report.unpriced))
@@ -140,14 +137,17 @@ def print_profile(profile: HardwareProfile) -> None:
         OUT.print(f"  {profile.name}:{name}: {scenario.describes}")
 
 
-def _cells(a: dict[str, Any]) -> tuple[str, ...]:
-    """One account's cells."""
-    j, times, seconds = a["joules_per_sample"], a["ratio_to_baseline"], a["seconds_per_sample"]
+def _cells(a: dict[str, Any], third: Literal["seconds", "x backprop"]) -> tuple[str, str, str, str]:
+    """One account's cells; more than these would not fit 80 columns, and are in the files."""
+    j, times, seconds = a["joules_per_sample"], a.get("ratio_to_baseline"), a["seconds_per_sample"]
+    cells = {
+        "seconds": "" if seconds is None else _si(seconds["p50"]),
+        "x backprop": "" if times is None else f"{times['p50']:.2g} [{times['p5']:.2g}, {times['p95']:.2g}]",
+    }
     return (
         f"{'>= ' if a['lower_bound'] else ''}{_si(j['p50'])} [{_si(j['p5'])}, {_si(j['p95'])}]",
         _si(a["static"]["p50"]),
-        "" if seconds is None else _si(seconds["p50"]),
-        "" if times is None else f"{times['p50']:.2g} [{times['p5']:.2g}, {times['p95']:.2g}]",
+        cells[third],
         a["grade"] + ("*" if a["unverified"] else ""),
     )
 

@@ -64,8 +64,8 @@ class EnergyReport:
     corners:   joules with all figures at their low, and all at their high ends: an interval that assumes nothing.
     sensitivities: by figure, the largest share of the variance first.
     unpriced:  what was counted and has no price here; then all joules are lower bounds.
-    grade:     the weakest kind among the figures that the joules rest on, from "measured" down to "assumed"; dissipated joules are
-               simulated.
+    grade:     the weakest kind among the figures that the joules rest on, from "measured" down to "assumed";
+               dissipated joules are simulated.
     used:      the figures behind the total, by "table.key".
     chips:     how many chips' static power is charged.
     draws:     the draws of `joules`, shared between all accounts on one profile with one seed.
@@ -140,6 +140,7 @@ class EnergyReport:
             "lower_bound": self.lower_bound,
             "unpriced": list(self.unpriced),
             "grade": self.grade,
+            "used": list(self.used),
             "unverified": list(self.unverified),
             "chips": self.chips,
             "sources": list(self.sources),

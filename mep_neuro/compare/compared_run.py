@@ -71,10 +71,12 @@ def trained(settings: RunSettings, data: DataSet, *, measure: str | None, progre
     return ComparedRun(settings.backend, "equilibrium propagation", settings, history, metrics)
 
 
-def trained_by_backprop(settings: RunSettings, data: DataSet, *, progress: bool | None) -> ComparedRun:
+def trained_by_backprop(
+    settings: RunSettings, data: DataSet, *, measure: str | None, progress: bool | None
+) -> ComparedRun:
     """Train the same module by backpropagation."""
     module = settings.model()
-    history = train_by_backprop(settings, module, data, progress=progress)
+    history = train_by_backprop(settings, module, data, measure=measure, progress=progress)
     return ComparedRun("backprop", "backpropagation", settings, history, _metrics(module, data))
 
 

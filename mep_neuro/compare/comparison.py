@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -56,7 +57,7 @@ class Comparison:
         return {
             "schema": SCHEMA,
             "schema_version": SCHEMA_VERSION,
-            "versions": {"mep-neuro": version("mep-neuro"), "torch": torch.__version__, "numpy": numpy.__version__},
+            "versions": versions(),
             "seed": first.seed,
             "draws": len(first.draws),
             "data": self.runs[0].settings.data,
@@ -160,7 +161,7 @@ def compare(
         done.append(trained(one, data, measure=measure, progress=progress))
     if baseline != "none":
         log.info("training by backpropagation")
-        done.append(trained_by_backprop(settings, data, progress=progress))
+        done.append(trained_by_backprop(settings, data, measure=measure, progress=progress))
     accounts: dict[tuple[str, str], EnergyReport] = {}
     left_out: dict[tuple[str, str], str] = {}
     for run in done:
@@ -172,6 +173,12 @@ def compare(
     if not accounts:
         raise ProfileError(f"none of the profiles prices what was counted: {next(iter(left_out.values()))}")
     return Comparison(tuple(done), prices, accounts, left_out)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the figures were made with."""
+    ours = {"mep-neuro": version("mep-neuro"), "torch": torch.__version__, "numpy": numpy.__version__}
+    return {**ours, "python": platform.python_version(), "platform": f"{platform.system()} {platform.machine()}"}
 
 
 def _check_names(names: Sequence[str], what: str) -> None:

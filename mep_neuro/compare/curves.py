@@ -35,6 +35,7 @@ def by_batch(runs: Sequence[ComparedRun], profiles: Sequence[HardwareProfile]) -
             reports = [account(counts_of(run.settings, batch), profile, draws=100) for batch in BATCHES]
             rows.append(
                 {
+                    "run": run.name,
                     "profile": profile.name,
                     "algorithm": algorithm,
                     "batch": list(BATCHES),
@@ -60,6 +61,7 @@ def by_steps(
         found = [ratio(_at(run.settings, steps, profile), base) for steps in STEPS]
         rows.append(
             {
+                "run": run.name,
                 "profile": profile.name,
                 "steps": list(STEPS),
                 "ratio": [r.to_json() for r in found],

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mep_neuro.compare.quantities import cost, count, interval, number, percent, quantity
+from mep_neuro.compare.quantities import cost, count, interval, number, percent, quantity, words
 from mep_neuro.compare.sources import linked
 from mep_neuro.compare.summary import joined, summary
 from mep_neuro.counts import PHASES
@@ -64,26 +64,11 @@ def page(document: dict[str, Any]) -> str:
     )
 
 
-def words(name: str) -> str:
-    """An operation, or a figure of a profile, in words.
-
-    >>> words("prices.neuron_updates")
-    'price of neuron updates'
-    """
-    table, dot, item = name.partition(".")
-    tables = {"prices": "price of ", "times": "time of ", "static": "static power of "}
-    return f"{tables[table]}{item.replace('_', ' ')}" if dot and table in tables else name.replace("_", " ")
-
-
 def _priced(document: Document, profile: Document) -> dict[str, Any]:
     """A profile with its accounts, the figures that they rest on, and what they leave without a price."""
     accounts = [a for a in document["accounts"] if a["profile"] == profile["name"]]
-    lines = [line for account in accounts for line in account["sources"]]
-    used = [
-        f["figure"]
-        for f in profile["figures"]
-        if any(line.startswith(f"{f['figure'].removeprefix('prices.')}: ") for line in lines)
-    ]
+    rests_on = {key for account in accounts for key in account["used"]}
+    used = [f["figure"] for f in profile["figures"] if f["figure"] in rests_on]
     unpriced = dict.fromkeys(operation for account in accounts for operation in account["unpriced"])
     return {**profile, "accounts": accounts, "used": used, "unpriced": list(unpriced)}
 

@@ -1,4 +1,4 @@
-"""Numbers in words: three significant digits, an SI prefix, the unit."""
+"""Numbers and names in words: three significant digits, an SI prefix, the unit."""
 
 from __future__ import annotations
 
@@ -70,6 +70,17 @@ def cost(account: Mapping[str, Any]) -> str:
 def percent(share: float | None) -> str:
     """A share in percent, to a hundredth of one; what is not known is said."""
     return "not known" if share is None else f"{100 * share:.2f}{SPACE}%"
+
+
+def words(name: str) -> str:
+    """An operation, or a figure of a profile, in words.
+
+    >>> words("prices.neuron_updates")
+    'price of neuron updates'
+    """
+    table, dot, item = name.partition(".")
+    tables = {"prices": "price of ", "times": "time of ", "static": "static power of "}
+    return f"{tables[table]}{item.replace('_', ' ')}" if dot and table in tables else name.replace("_", " ")
 
 
 def _power(value: float) -> int:

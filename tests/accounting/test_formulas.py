@@ -421,5 +421,5 @@ class TestBadInput:
 @pytest.mark.parametrize("given", [{"dissipated_watts": -1.0}, {"pulses": -1.0}, {"settling_seconds": 0.0}])
 def test_a_circuit_gives_nothing_back(given: dict[str, float]) -> None:
     network = mep.EnergyNetwork.from_module(nn.Sequential(nn.Linear(3, 2)))
-    with pytest.raises(InputError, match="neither can be negative|above 0"):
+    with pytest.raises(InputError, match=r"neither can be negative|above 0"):
         formulas.circuit(network, **{"settling_seconds": 1e-6, **given})

@@ -42,9 +42,9 @@ def joules_by_batch(document: Document) -> PageFigure:
         panels.append(svg(f"batches-{i}", _label(profile, rows), 3.1, draw))
     return PageFigure(
         title,
-        "At nominal prices, by the closed formulas for counts, of equilibrium propagation as the first such run was "
-        "set up, and of backpropagation. Dynamic: what the operations take. Static: what is drawn all the time, over "
-        f"the time a sample takes. Upright line: the batch size {_runs(batches)}.{_others(document, curves)}",
+        "At nominal prices, by the closed formulas for counts, of equilibrium propagation as the run "
+        f"{curves[0]['run']} was set up, and of backpropagation. Dynamic: what the operations take. Static: what is "
+        f"drawn all the time, over the time a sample takes. Upright line: the batch size {_runs(batches)}.{_others(document, curves)}",
         panels,
     )
 

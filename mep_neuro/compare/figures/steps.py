@@ -33,10 +33,11 @@ def ratio_by_steps(document: Document) -> PageFigure:
         panels.append(svg(f"steps-{i}", _label(row), 3.1, partial(_panel, row=row)))
     if not panels:
         return PageFigure(title, "", [], _missing(document))
+    run = document["by_steps"][0]["run"]
     return PageFigure(
         title,
-        "How many times the joules of a sample by backpropagation one by equilibrium propagation takes, at the run's "
-        "batch size, by the closed formulas for counts; every other setting is the run's own. Line: median; band: p5 "
+        "How many times the joules of a sample by backpropagation one by equilibrium propagation takes, by the closed "
+        f"formulas for counts, at the batch size and all other settings of the run on {run}. Line: median; band: p5 "
         "to p95, with each price drawn once for both. Below 1, equilibrium propagation is the cheaper. The step of a "
         "circuit that settles by physics is not a step of this axis.",
         panels,

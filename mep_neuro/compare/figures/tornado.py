@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mep_neuro.compare.figures.canvas import BLUE, ORANGE, PageFigure, joules, log_axis, padded, short, svg, titled
-from mep_neuro.compare.quantities import quantity
+from mep_neuro.compare.quantities import quantity, words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,13 +39,6 @@ def tornado(document: Document) -> PageFigure:
         "total by less than 1 % and have less than 1 % of the variance are left out.",
         panels,
     )
-
-
-def figure_words(key: str) -> str:
-    """A figure of a profile in words: "prices.neuron_updates" is the "price of neuron updates"."""
-    table, _, name = key.partition(".")
-    words = {"prices": "price of", "times": "time of", "static": "static power of"}
-    return f"{words[table]} {name.replace('_', ' ')}" if table in words else key
 
 
 def _accounts(document: Document) -> list[Document]:
@@ -81,7 +74,7 @@ def _panel(figure: Figure, account: Document, bars: Sequence[Document]) -> None:
         axes.text(1.02, place, _share(bar), transform=beside, va="center", fontsize=9)
     axes.axvline(nominal, color="black", linewidth=1.2)
     log_axis(axes, "x", *padded(low, high), joules)
-    axes.set_yticks(range(len(bars)), [short(figure_words(bar["figure"]), 30) for bar in bars])
+    axes.set_yticks(range(len(bars)), [short(words(bar["figure"]), 30) for bar in bars])
     axes.set(ylim=(len(bars) - 0.5, -0.5), xlabel="joules a sample (log)")
     axes.grid(visible=False, axis="y")
     axes.text(1.02, 1.0, "variance", transform=axes.transAxes, va="bottom", fontsize=9)
@@ -94,7 +87,7 @@ def _share(bar: Document) -> str:
 
 def _label(account: Document, bars: Sequence[Document]) -> str:
     said = [
-        f"{figure_words(bar['figure'])} {quantity(bar['low'], 'J')} to {quantity(bar['high'], 'J')}, "
+        f"{words(bar['figure'])} {quantity(bar['low'], 'J')} to {quantity(bar['high'], 'J')}, "
         f"{_share(bar)} of the variance"
         for bar in bars
     ]
