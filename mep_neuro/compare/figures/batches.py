@@ -44,7 +44,8 @@ def joules_by_batch(document: Document) -> PageFigure:
         title,
         "At nominal prices, by the closed formulas for counts, of equilibrium propagation as the run "
         f"{curves[0]['run']} was set up, and of backpropagation. Dynamic: what the operations take. Static: what is "
-        f"drawn all the time, over the time a sample takes. Upright line: the batch size {_runs(batches)}.{_others(document, curves)}",
+        "drawn all the time, over the time a sample takes. Upright line: the batch size "
+        f"{_runs(batches)}.{_others(document, curves)}",
         panels,
     )
 
