@@ -1,4 +1,5 @@
-"""The options of settling that every digital backend has, looked over: `solver`, `max_steps` and `tolerance`."""
+"""The options of settling that every digital backend has, looked over: `solver`, `max_steps`, `tolerance`
+and `step_size`."""
 
 from __future__ import annotations
 
@@ -41,3 +42,13 @@ def check_tolerance(tolerance: float | None) -> float | None:
     if tolerance is not None and not usable:
         raise OptionError(f"tolerance is {tolerance!r}; give a positive number, or None to run all steps")
     return tolerance
+
+
+def check_step_size(step_size: float | None, solver: str) -> float:
+    """h of the Euler solver, in (0, 1]; a half where it is not given. Raises `OptionError`, also with another solver."""
+    number: Any = 0.5 if step_size is None else step_size
+    if type(number) not in (int, float) or not 0 < number <= 1:
+        raise OptionError(f"step_size is {step_size!r}; give a number in (0, 1], the share of the way that a step goes")
+    if step_size is not None and solver != "euler":
+        raise OptionError(f"step_size belongs to solver='euler', and the solver is {solver!r}: leave one of them out")
+    return float(number)

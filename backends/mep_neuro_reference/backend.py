@@ -14,7 +14,7 @@ from mep_neuro.counts import OperationCounts, Tally
 from mep_neuro.couplings import Dropout
 from mep_neuro.errors import CapabilityError, InputError
 from mep_neuro.network import EnergyNetwork
-from mep_neuro.settling import CONVERGED, DEFAULT_STEPS, check_solver, check_tolerance, step_limits
+from mep_neuro.settling import CONVERGED, DEFAULT_STEPS, check_solver, check_step_size, check_tolerance, step_limits
 from mep_neuro.types import Equilibrium, Nudge, Parameters
 from mep_neuro_reference import checks
 from mep_neuro_reference.chains import ITEMSIZE, Chain
@@ -40,6 +40,7 @@ class ReferenceBackend(Backend):
     max_steps: iterations of a phase, or (free, nudged).
     tolerance: stop early once every sample's residual is no larger; None (default) runs all steps. The residual is the
                largest change of any unit in the last iteration, relative to beta |dC/ds| (free: to max(1, |outputs|)).
+    step_size: of the Euler solver, in (0, 1]; 0.5 where it is not given.
     """
 
     capabilities: ClassVar[Capabilities] = Capabilities(
@@ -65,6 +66,7 @@ class ReferenceBackend(Backend):
         solver: str = "even_odd",
         max_steps: int | Sequence[int] = DEFAULT_STEPS,
         tolerance: float | None = None,
+        step_size: float | None = None,
     ) -> None:
         if network.energy_name not in CHAINS:
             raise CapabilityError(f"no energy {network.energy_name!r} here; there are: {', '.join(CHAINS)}")
@@ -72,6 +74,7 @@ class ReferenceBackend(Backend):
         self._solver = SOLVERS[check_solver(solver, SOLVERS)]
         self._free_steps, self._nudged_steps = step_limits(max_steps)
         self._tolerance = check_tolerance(tolerance)
+        self._step_size = check_step_size(step_size, solver)
         levels = len(network.populations)
         self._min_nudged_steps = 1 + ((levels + 1) // 2 if solver == "even_odd" else levels)
         self._parameters: Mapping[str, Array] = {}
@@ -141,6 +144,7 @@ class ReferenceBackend(Backend):
             max_steps=self._free_steps,
             min_steps=1,
             tolerance=self._tolerance,
+            step_size=self._step_size,
             phase="free",
             rested=False,
         )
@@ -161,6 +165,7 @@ class ReferenceBackend(Backend):
             max_steps=self._nudged_steps,
             min_steps=self._min_nudged_steps,
             tolerance=self._tolerance,
+            step_size=self._step_size,
             phase="nudged",
             rested=rested,
         )

@@ -20,7 +20,6 @@ from mep_neuro.errors import SettlingError
 from mep_neuro_reference.chains import Chain
 from mep_neuro_reference.operations import Array
 
-EULER_STEP = 0.5
 ANDERSON_MEMORY = 4
 ANDERSON_RCOND = 1e-6
 
@@ -33,15 +32,24 @@ class Course:
     max_steps: iterations at most.
     min_steps: iterations before which nothing is stopped: as many as a nudge needs to reach every level, and one.
     tolerance: stop once every sample's residual is no larger; None runs all steps.
+    step_size: h of the Euler solver.
     rested:    whether the states are at rest but for the nudge, which starts at the outputs.
     residual:  (batch,), the largest change of any unit in the last iteration, over the scale.
     steps:     iterations done.
     """
 
     def __init__(
-        self, scale: Array, *, max_steps: int, min_steps: int, tolerance: float | None, phase: str, rested: bool
+        self,
+        scale: Array,
+        *,
+        max_steps: int,
+        min_steps: int,
+        tolerance: float | None,
+        step_size: float,
+        phase: str,
+        rested: bool,
     ) -> None:
-        self.scale, self.max_steps, self.min_steps = scale, max_steps, min_steps
+        self.scale, self.max_steps, self.min_steps, self.step_size = scale, max_steps, min_steps, step_size
         self.tolerance, self.phase, self.rested = tolerance, phase, rested
         self.residual, self.steps = np.zeros_like(scale), 0
         self._change = np.zeros_like(scale)
@@ -97,7 +105,8 @@ def synchronous(chain: Chain, course: Course) -> None:
 
 def euler(chain: Chain, course: Course) -> None:
     """The leaky flow in steps of h."""
-    _all_at_once(chain, course, lambda new, old: [o + EULER_STEP * (n - o) for n, o in zip(new, old, strict=True)])
+    h = course.step_size
+    _all_at_once(chain, course, lambda new, old: [o + h * (n - o) for n, o in zip(new, old, strict=True)])
 
 
 def anderson(chain: Chain, course: Course) -> None:

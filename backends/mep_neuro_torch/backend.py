@@ -16,7 +16,7 @@ from mep_neuro.counts import OperationCounts, Tally
 from mep_neuro.counts import Phase as CountedPhase
 from mep_neuro.errors import InputError, OptionError
 from mep_neuro.network import EnergyNetwork
-from mep_neuro.settling import CONVERGED, check_solver, check_tolerance, step_limits
+from mep_neuro.settling import CONVERGED, check_solver, check_step_size, check_tolerance, step_limits
 from mep_neuro.types import Equilibrium, Nudge, Parameters
 from mep_neuro_torch.checks import Watched, check_finite, check_samples
 from mep_neuro_torch.contrast import contrast, products
@@ -55,6 +55,7 @@ class TensorBackend(Backend):
         solver: str,
         max_steps: int | Sequence[int],
         tolerance: float | None,
+        step_size: float | None,
         compiled: bool | str,
     ) -> None:
         self.network = network
@@ -63,6 +64,7 @@ class TensorBackend(Backend):
         check_finite(network.parameters)
         self._steps = step_limits(max_steps)
         self._tolerance = check_tolerance(tolerance)
+        self._step_size = check_step_size(step_size, solver)
         self._solver = SOLVERS[check_solver(solver, SOLVERS)]
         self._sweeps = solver == "even_odd"
         self._blocks = _blocks(network, compiled)
@@ -190,6 +192,7 @@ class TensorBackend(Backend):
             min_steps=1 + travel if nudged else 1,
             scale=scale,
             tolerance=self._tolerance,
+            step_size=self._step_size,
             nudged=nudged,
             reached=reached,
             updates=[0] * levels,

@@ -2,7 +2,7 @@
 
     even_odd      all even levels s_l <- m_l(s), then all odd ones: never raises E, whatever the weights
     synchronous   all levels at once from the old states; half as fast, and no descent is guaranteed
-    euler         s_l <- s_l + h (m_l(s) - s_l) at once, h = 1/2: the leaky flow ds/dt = rho(drive) - s
+    euler         s_l <- s_l + h (m_l(s) - s_l) at once, h = `step_size`: the leaky flow ds/dt = rho(drive) - s
     anderson      synchronous, extrapolated from the last 4 steps by least squares, for each sample
 
 Sources: Scellier et al. 2023 (even/odd), Laborieux et al. 2021 (synchronous), Scellier and Bengio 2017 (flow),
@@ -21,7 +21,6 @@ from torch import Tensor
 from mep_neuro_torch.operations import by_copies, repeated
 from mep_neuro_torch.relaxation import Relaxation
 
-EULER_STEP = 0.5
 ANDERSON_MEMORY = 4
 ANDERSON_RIDGE = 1e-10
 
@@ -36,6 +35,8 @@ class Course:
     """(batch,), what a change of states is measured against."""
     tolerance: float | None
     """Stop once every sample's residual is no larger; None runs all steps."""
+    step_size: float
+    """h of the Euler solver."""
     nudged: bool
     reached: bool
     """Whether every level may be away from rest at the start."""
@@ -90,7 +91,7 @@ def euler(relaxation: Relaxation, course: Course) -> None:
     """The leaky flow in steps of h."""
 
     def move(new: list[Tensor], old: list[Tensor]) -> list[Tensor]:
-        return [torch.lerp(repeated(o, n.size(0)), n, EULER_STEP) for n, o in zip(new, old, strict=True)]
+        return [torch.lerp(repeated(o, n.size(0)), n, course.step_size) for n, o in zip(new, old, strict=True)]
 
     _at_once(relaxation, course, move)
 

@@ -21,6 +21,7 @@ class TorchBackend(TensorBackend):
     device:    moves the module there first; None leaves it where it is.
     solver:    "even_odd" (default), "synchronous", "euler" or "anderson".
     max_steps: iterations of a phase, or (free, nudged).
+    step_size: of the Euler solver, in (0, 1]; 0.5 where it is not given.
     tolerance: stop early once no sample changes by more, relative to beta |dC/ds| (free: to max(1, |outputs|)); costs
                one wait for the device an iteration. None (default) runs all steps without waiting.
     compile:   True or a `torch.compile` mode compiles the block minimisers.
@@ -39,11 +40,12 @@ class TorchBackend(TensorBackend):
         solver: str = "even_odd",
         max_steps: int | Sequence[int] = DEFAULT_STEPS,
         tolerance: float | None = None,
+        step_size: float | None = None,
         compile: bool | str = False,
     ) -> None:
         if device is not None and torch.device(device).type == "cuda" and not torch.cuda.is_available():
             raise BackendUnavailable(f"device {device!r} is not there: {_why_no_cuda()}")
-        self._open(network, seed, device, solver, max_steps, tolerance, compile)
+        self._open(network, seed, device, solver, max_steps, tolerance, step_size, compile)
 
 
 @final
@@ -65,9 +67,10 @@ class CudaBackend(TensorBackend):
         solver: str = "even_odd",
         max_steps: int | Sequence[int] = DEFAULT_STEPS,
         tolerance: float | None = None,
+        step_size: float | None = None,
         compile: bool | str = False,
     ) -> None:
-        self._open(network, seed, device, solver, max_steps, tolerance, compile)
+        self._open(network, seed, device, solver, max_steps, tolerance, step_size, compile)
 
 
 def _why_no_cuda() -> str:
