@@ -45,7 +45,7 @@ def check_tolerance(tolerance: float | None) -> float | None:
 
 
 def check_step_size(step_size: float | None, solver: str) -> float:
-    """h of the Euler solver, in (0, 1]; a half where it is not given. Raises `OptionError`, also with another solver."""
+    """h of the Euler solver, in (0, 1]; 0.5 where it is not given. Raises `OptionError`, also with another solver."""
     number: Any = 0.5 if step_size is None else step_size
     if type(number) not in (int, float) or not 0 < number <= 1:
         raise OptionError(f"step_size is {step_size!r}; give a number in (0, 1], the share of the way that a step goes")
