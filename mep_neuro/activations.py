@@ -126,3 +126,14 @@ def respond(activation: Activation, drive: Tensor) -> Tensor:
             drive = activation.slope * drive + activation.offset
         return drive if activation.linear else drive.clamp(activation.low, activation.high)
     return activation.low + (activation.high - activation.low) * torch.sigmoid(activation.rate * drive)
+
+
+def slope(activation: Activation, drive: Tensor) -> Tensor:
+    """rho'(drive), elementwise; 0 at a clipped line's corners and beyond them."""
+    if isinstance(activation, ClippedLinear):
+        if activation.linear:
+            return torch.full_like(drive, activation.slope)
+        s = activation.slope * drive + activation.offset
+        return activation.slope * ((s > activation.low) & (s < activation.high)).to(drive.dtype)
+    p = torch.sigmoid(activation.rate * drive)
+    return activation.rate * (activation.high - activation.low) * p * (1 - p)

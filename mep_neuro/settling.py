@@ -16,11 +16,13 @@ CONVERGED = 1e-3
 """The residual up to which a sample counts as converged where `tolerance` is not given."""
 
 
-def check_solver(name: str, known: Iterable[str]) -> str:
-    """The solver's name, or `OptionError` with the nearest one."""
+def check_solver(name: str, known: Iterable[str], energy: str) -> str:
+    """The solver's name. Raises `OptionError` with the nearest one, and for a solver that the energy does not have."""
     known = tuple(known)
     if name not in known:
         raise OptionError(f"no solver {name!r}; there are: {', '.join(known)}.{did_you_mean(str(name), known)}")
+    if name == "errors" and energy != "prediction_error":
+        raise OptionError(f"the solver 'errors' is for energy='prediction_error', not {energy!r}: use 'even_odd'")
     return name
 
 

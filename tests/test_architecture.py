@@ -196,3 +196,9 @@ def test_files_are_short_or_have_a_reason() -> None:
 def test_the_benchmark_page_is_what_the_results_say() -> None:
     script = script_at(CHECKOUT / "benchmarks" / "write_page.py")
     assert script.PAGE.read_text(encoding="utf-8") == script.page()
+
+
+def test_the_validation_pages_are_what_the_results_say() -> None:
+    script = script_at(CHECKOUT / "benchmarks" / "write_validation.py")
+    for path, text in script.PAGES.items():
+        assert path.read_text(encoding="utf-8") == text()

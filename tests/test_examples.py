@@ -22,12 +22,32 @@ NUMBER = re.compile(r"-?\d+\.?\d*(?:e[+-]\d+)?")
 
 EXPECTED = {
     "examples/beta_and_settling.py": ["one_sided", "even_odd", "SettlingError", r"Hardsigmoid +0 +0 +0 +0 +0 +0\n"],
+    "examples/demo_ep_vs_backprop.py": [
+        r"smep, EP +0\.9[5-9]",
+        r"(?m)^smep, backprop .* \d+\.\d$",
+        r"Adam, backprop .* 1\.0\n",
+    ],
     "examples/first_network.py": [r"0\.weight +\(128, 64\)", r"accuracy 0\.9[5-9]", r"at least [\d.e-]+ J", "Horowitz"],
     "examples/joules_a_sample.py": [r"(?m)^gpu_h100 +[\d.e-]+ J \[.*\], [\d.]+ \[.*\] x backprop", r"my_chip +>= "],
+    "examples/mnist_comparison.py": [
+        r"(?m)^EP \+ Muon +0\.9[5-9]",
+        "EP \\+ Adam",
+        "backprop \\+ SGD",
+        "backprop \\+ Adam",
+    ],
+    "examples/quickstart.py": [r"epoch 5: test accuracy 0\.9[789]"],
     "examples/swap_the_backend.py": [r"(\d\.(weight|bias).+ relative difference \d\.\de-1\d\n){4}"],
+    "examples/train_char_lm.py": [
+        r"at the start +3\.\d+",
+        r"backprop +[01]\.\d+",
+        r"ep +[01]\.\d+",
+        "goes on from 'Shall I '",
+    ],
     "examples/write_a_backend.py": [r"test accuracy 0\.9[5-9]\d*, [\d,]+ multiply-accumulates a training sample\n"],
+    "examples/xor.py": [r"( *\d+ .+  4 of 4\n){20}20 of 20 seeds"],
     "README.md": [r"test accuracy 0\.9[789]", r"at least [\d.e-]+ J a training sample, [\d.e-]+ to [\d.e-]+\n"],
     "docs/training.md": [r"\['digits', 'mnist', 'fashion-mnist'\]", r"(0\.[89]\d+) and \1\n", r"\n4 epochs\n"],
+    "docs/optimizers.md": [r"test accuracy 0\.9[5-9]"],
     "docs/energy_accounting.md": [r"J a sample, 90 % interval", r"static \d+%, grade assumed", r"of it\n"],
     "docs/choose_a_backend.md": [r"'torch'", r"frozenset\(\{'", "relative difference"],
 }
@@ -79,6 +99,13 @@ def check_output(name: str, printed: str) -> None:
 def test_example_runs(path: Path, tmp_path: Path) -> None:
     check_output(f"examples/{path.name}", run(str(path), cwd=tmp_path))
     assert list(tmp_path.iterdir()) == [], "an example leaves files behind"
+
+
+def test_the_demo_draws_its_plot_where_it_is_asked_to(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    run(str(ROOT / "examples" / "demo_ep_vs_backprop.py"), "--epochs", "2", "--plot", "plot.png", cwd=tmp_path)
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+    assert [p.name for p in tmp_path.iterdir()] == ["plot.png"]
 
 
 def test_a_strangers_backend_is_found_by_name_and_conforms(tmp_path: Path) -> None:

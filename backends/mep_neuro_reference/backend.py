@@ -36,7 +36,7 @@ ROUNDING = 8 * EPS
 class ReferenceBackend(Backend):
     """NumPy arrays in float64 with parameters of its own: `program` them first.
 
-    solver:    "even_odd" (default), "synchronous", "euler" or "anderson" (see `settling`).
+    solver:    "even_odd" (default), "synchronous", "euler", "anderson", or for prediction_error "errors" (`settling`).
     max_steps: iterations of a phase, or (free, nudged).
     tolerance: stop early once every sample's residual is no larger; None (default) runs all steps. The residual is the
                largest change of any unit in the last iteration, relative to beta |dC/ds| (free: to max(1, |outputs|)).
@@ -71,12 +71,13 @@ class ReferenceBackend(Backend):
         if network.energy_name not in CHAINS:
             raise CapabilityError(f"no energy {network.energy_name!r} here; there are: {', '.join(CHAINS)}")
         self.network = network
-        self._solver = SOLVERS[check_solver(solver, SOLVERS)]
+        self._solver = SOLVERS[check_solver(solver, SOLVERS, network.energy_name)]
         self._free_steps, self._nudged_steps = step_limits(max_steps)
         self._tolerance = check_tolerance(tolerance)
         self._step_size = check_step_size(step_size, solver)
         levels = len(network.populations)
-        self._min_nudged_steps = 1 + ((levels + 1) // 2 if solver == "even_odd" else levels)
+        travel = {"even_odd": (levels + 1) // 2, "errors": 0}.get(solver, levels)
+        self._min_nudged_steps = 1 + travel
         self._parameters: Mapping[str, Array] = {}
         self._connections: tuple[Connection, ...] = ()
         self._tally = Tally()

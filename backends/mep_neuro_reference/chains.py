@@ -9,6 +9,7 @@ from typing import ClassVar
 from typing_extensions import Self
 
 from mep_neuro.counts import Phase, Tally
+from mep_neuro.errors import OptionError
 from mep_neuro.network import EnergyNetwork
 from mep_neuro_reference.connections import Connection
 from mep_neuro_reference.minima import Pull
@@ -72,6 +73,10 @@ class Chain(abc.ABC):
     @abc.abstractmethod
     def put(self, level: int, s: Array) -> None:
         """Set one population's state."""
+
+    def pass_errors(self) -> None:
+        """Hand the errors down from the outputs, and the states up from x: an iteration of the `errors` solver."""
+        raise OptionError("the solver 'errors' is for the prediction_error energy")
 
     def descend(self, level: int) -> None:
         """Set one population's state to its minimum: F does not rise."""

@@ -61,6 +61,14 @@ def rho(activation: Activation, drive: Array) -> Array:
     return s if activation.linear else np.clip(s, activation.low, activation.high)
 
 
+def rho_slope(activation: Activation, drive: Array) -> Array:
+    """rho'(drive); 0 at a clipped line's corners and beyond them."""
+    if isinstance(activation, Logistic):
+        return _slopes(activation, drive)[0]
+    s = activation.slope * drive + activation.offset
+    return activation.slope * ((activation.low < s) & (s < activation.high))
+
+
 def softmax(r: Array) -> Array:
     """exp(r_i) / sum_j exp(r_j) along the one axis of a population."""
     e: Array = np.exp(r - r.real.max(1, keepdims=True))

@@ -18,7 +18,7 @@ from typing import final
 import numpy as np
 
 from mep_neuro_reference.chains import Chain
-from mep_neuro_reference.minima import EPS, Pull, prediction_minimum, rho
+from mep_neuro_reference.minima import EPS, Pull, prediction_minimum, rho, rho_slope
 from mep_neuro_reference.operations import Array
 
 ROUNDING = 64 * EPS
@@ -81,6 +81,15 @@ class PredictionError(Chain):
             self.predictions[level + 1] = np.where(
                 _beside(rises, old_prediction), old_prediction, self.predictions[level + 1]
             )
+
+    def pass_errors(self) -> None:
+        """e_L = z_L - m_L off the nudged outputs, e_l = rho'(z_l) f_{l+1}^T(e_{l+1}); then z_l = m_l + e_l upwards."""
+        found = [self.minimum(self.top) - self.predictions[self.top]]
+        for level in range(self.top - 1, -1, -1):
+            slopes = rho_slope(self.network.populations[level].activation, self.states[level])
+            found.insert(0, slopes * self.adjoint(level + 1, found[0]))
+        for level, error in enumerate(found):
+            self.put(level, self.predictions[level] + error)
 
     def local(self) -> tuple[list[Array], list[Array]]:
         """-dE/dW_l = e_l (x) r_{l-1}, e_l = z_l - m_l."""

@@ -125,6 +125,15 @@ def anderson(chain: Chain, course: Course) -> None:
     _all_at_once(chain, course, extrapolate)
 
 
+def errors(chain: Chain, course: Course) -> None:
+    """Errors from the top down, then states from the bottom up (Goemaere et al. 2025, arXiv:2505.20137)."""
+    for _ in course.iterations():
+        old = list(chain.states)
+        chain.pass_errors()
+        for level, s in enumerate(chain.states):
+            course.moved(level, s, old[level])
+
+
 def _mixed(kept: list[tuple[Array, Array]]) -> Array:
     """One sample's next states, flat, from its last iterations (g, f), oldest first."""
     g, f = (np.stack(column, 1) for column in zip(*kept, strict=True))  # (units, iterations)
@@ -151,4 +160,5 @@ SOLVERS: Mapping[str, Solver] = {
     "synchronous": synchronous,
     "euler": euler,
     "anderson": anderson,
+    "errors": errors,
 }

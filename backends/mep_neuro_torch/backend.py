@@ -65,8 +65,8 @@ class TensorBackend(Backend):
         self._steps = step_limits(max_steps)
         self._tolerance = check_tolerance(tolerance)
         self._step_size = check_step_size(step_size, solver)
-        self._solver = SOLVERS[check_solver(solver, SOLVERS)]
-        self._sweeps = solver == "even_odd"
+        self._solver = SOLVERS[check_solver(solver, SOLVERS, network.energy_name)]
+        self._sweeps, self._passes = solver == "even_odd", solver == "errors"
         self._blocks = _blocks(network, compiled)
         self._held = [
             {} if c.weighted is None else network.module.get_submodule(c.weighted.name)._parameters
@@ -189,7 +189,7 @@ class TensorBackend(Backend):
         travel = (levels + 1) // 2 if self._sweeps else levels
         return Course(
             max_steps=self._steps[nudged],
-            min_steps=1 + travel if nudged else 1,
+            min_steps=1 + (travel if nudged and not self._passes else 0),
             scale=scale,
             tolerance=self._tolerance,
             step_size=self._step_size,

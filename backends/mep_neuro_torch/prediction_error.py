@@ -17,7 +17,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from mep_neuro.activations import respond
+from mep_neuro.activations import respond, slope
 from mep_neuro.couplings import Coupling, Dropout
 from mep_neuro.network import EnergyNetwork
 from mep_neuro_torch.minimisers import prox
@@ -84,6 +84,7 @@ class PredictionErrorRelaxation(Relaxation):
         self._energy, self._phase = energy, phase
         self.states, self._predicted = list(states), list(predicted)
         self._pending: tuple[Tensor, Tensor] | None = None
+        self._errors: list[Tensor] | None = None  # as they were passed; s - mu has lost digits where they are small
         self.products = Counter()
 
     def minimum(self, level: int) -> Tensor:
@@ -108,7 +109,7 @@ class PredictionErrorRelaxation(Relaxation):
         return best
 
     def put(self, level: int, s: Tensor) -> None:
-        self.states[level] = s
+        self.states[level], self._errors = s, None
         if level == len(self.states) - 1:
             return
         if self._pending is not None and self._pending[0] is s:
@@ -117,12 +118,23 @@ class PredictionErrorRelaxation(Relaxation):
             self._predicted[level + 1] = self._energy.predict(level, s, self._phase)
             self.products[level + 1, False, s.size(0)] += 1
 
+    def pass_errors(self) -> None:
+        levels, phase = self._energy.network.populations, self._phase
+        errors = [self.minimum(len(levels) - 1) - self._predicted[-1]]
+        for level in range(len(levels) - 2, -1, -1):
+            above = adjoint(self._energy.network.couplings[level + 1], errors[0], phase.weights[level + 1], phase.masks)
+            errors.insert(0, slope(levels[level].activation, self.states[level]) * above)
+            self.products[level + 1, True, above.size(0)] += 1
+        for level, error in enumerate(errors):
+            self.put(level, self._predicted[level] + error)
+        self._errors = errors
+
     def again(self, phase: Phase, rows: int) -> Relaxation:
         states, predicted = ([repeated(t, rows) for t in ts] for ts in (self.states, self._predicted))
         return PredictionErrorRelaxation(self._energy, states, predicted, phase)
 
     def local(self) -> tuple[list[Tensor], list[Tensor]]:
-        errors = [s - mu for s, mu in zip(self.states, self._predicted, strict=True)]
+        errors = self._errors or [s - mu for s, mu in zip(self.states, self._predicted, strict=True)]
         populations = self._energy.network.populations
         return errors, [respond(p.activation, s) for p, s in zip(populations[:-1], self.states[:-1], strict=True)]
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from mep_neuro.errors import OptionError
 from mep_neuro_torch.minimisers import Pull
 from mep_neuro_torch.operations import Masks, Weights
 
@@ -43,6 +44,10 @@ class Relaxation(abc.ABC):
     @abc.abstractmethod
     def put(self, level: int, s: Tensor) -> None:
         """Replace states[level]."""
+
+    def pass_errors(self) -> None:
+        """Hand the errors down from the outputs, and the states up from x: an iteration of the `errors` solver."""
+        raise OptionError("the solver 'errors' is for the prediction_error energy")
 
     @abc.abstractmethod
     def again(self, phase: Phase, rows: int) -> Relaxation:

@@ -3,10 +3,13 @@
     even_odd      all even levels s_l <- m_l(s), then all odd ones: never raises E, whatever the weights
     synchronous   all levels at once from the old states; half as fast, and no descent is guaranteed
     euler         s_l <- s_l + h (m_l(s) - s_l) at once, h = `step_size`: the leaky flow ds/dt = rho(drive) - s
+    errors        prediction_error only: e_L off the outputs, e_l <- rho'(s_l) f_{l+1}^T(e_{l+1}) from the top down,
+                  then s_l <- mu_l + e_l from the bottom up; a nudge goes through any depth in one iteration
     anderson      synchronous, extrapolated from the last 4 steps by least squares, for each sample
 
-Sources: Scellier et al. 2023 (even/odd), Laborieux et al. 2021 (synchronous), Scellier and Bengio 2017 (flow),
-Walker and Ni 2011 (Anderson). Nothing in the loops waits for the device unless a tolerance asks for early stopping.
+Sources: Scellier et al. 2023 (even/odd), Goemaere et al. 2025, arXiv:2505.20137 (errors), Laborieux et al. 2021
+(synchronous), Scellier and Bengio 2017 (flow), Walker and Ni 2011 (Anderson). Nothing in the loops waits for the device
+unless a tolerance asks for early stopping.
 """
 
 from __future__ import annotations
@@ -114,6 +117,19 @@ def anderson(relaxation: Relaxation, course: Course) -> None:
     _at_once(relaxation, course, extrapolate)
 
 
+def errors(relaxation: Relaxation, course: Course) -> None:
+    """Errors down, states up. Where it comes to rest, every block's gradient is 0; it does where the nudge is small."""
+    for step in range(1, course.max_steps + 1):
+        old, change = list(relaxation.states), None
+        relaxation.pass_errors()
+        for level, s in enumerate(relaxation.states):
+            if course.measures(step):
+                change = _larger(change, _change(s, old[level], course.scale.size(0)))
+            course.updates[level] += s.size(0)
+        if course.ends(step, change):
+            return
+
+
 def _mix(history: list[tuple[Tensor, Tensor]]) -> Tensor:
     """sum_i a_i g_i with sum_i a_i = 1 that minimises |sum_i a_i f_i|, for each sample."""
     g, f = (torch.stack(column, 1) for column in zip(*history, strict=True))
@@ -162,4 +178,5 @@ SOLVERS: Mapping[str, Solver] = {
     "synchronous": synchronous,
     "euler": euler,
     "anderson": anderson,
+    "errors": errors,
 }

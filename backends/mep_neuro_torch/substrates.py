@@ -19,7 +19,7 @@ class TorchBackend(TensorBackend):
     """Tensors on CPU or CUDA, in the module's own dtype and on its own device.
 
     device:    moves the module there first; None leaves it where it is.
-    solver:    "even_odd" (default), "synchronous", "euler" or "anderson".
+    solver:    "even_odd" (default), "synchronous", "euler", "anderson", or for prediction_error "errors".
     max_steps: iterations of a phase, or (free, nudged).
     step_size: of the Euler solver, in (0, 1]; 0.5 where it is not given.
     tolerance: stop early once no sample changes by more, relative to beta |dC/ds| (free: to max(1, |outputs|)); costs

@@ -34,6 +34,11 @@ class Update(abc.ABC):
     defaults: Mapping[str, Any]
     compresses: bool = False
 
+    @staticmethod
+    def applies(p: Tensor) -> bool:
+        """Whether this update can take a parameter; all that it cannot take goes to another one."""
+        return True
+
     @abc.abstractmethod
     def direction(
         self,
