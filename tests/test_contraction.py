@@ -190,6 +190,14 @@ def test_single_precision_and_leaving_the_network_as_it_is() -> None:
     assert all(p.grad is None for p in net.parameters.values())
 
 
+def test_a_unit_at_the_corner_of_its_relu_counts_as_on() -> None:
+    net = dense(4, 6, 3, gain=0.8)
+    with torch.no_grad():
+        for name, p in net.parameters.items():
+            p.mul_(0.0 if name != "2.weight" else 1.0)  # nothing drives anything
+    assert net.contraction(torch.ones(1, 4)) == pytest.approx(0.64)
+
+
 def test_without_a_loop_there_is_nothing_to_shrink() -> None:
     assert dense(4, 3).contraction(torch.ones(2, 4)) == 0.0
     net = dense(4, 6, 3)
@@ -362,6 +370,14 @@ def moved(net: mep.EnergyNetwork, x: Tensor, beta: float, steps: int) -> float:
 def test_the_table_of_gammas(populations: int, free: float, pushed: float) -> None:
     assert 1 / loop([1.0] * (populations - 1)) == pytest.approx(free, abs=1e-3)
     assert 1 / loop([1.0] * (populations - 1), beta=-0.5) == pytest.approx(pushed, abs=1e-3)
+
+
+def test_cross_entropy_curves_half_as_much() -> None:
+    """So that under -beta linear outputs have a slope of at most 1 / (1 - beta / 2)."""
+    generator = torch.Generator().manual_seed(0)
+    for outputs in (torch.zeros(2), *(5 * torch.randn(40, 7, generator=generator))):
+        p = torch.softmax(outputs, 0)
+        assert float(torch.linalg.eigvalsh(torch.diag(p) - torch.outer(p, p))[-1]) <= 0.5 + 1e-6
 
 
 def test_the_sweeps_that_it_takes() -> None:

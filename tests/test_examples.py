@@ -159,6 +159,14 @@ def test_tables_in_the_guide_are_what_the_example_prints() -> None:
 
 
 @in_a_checkout
+def test_what_was_promised_has_a_test() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (DOCS / "optimizers.md").read_text(encoding="utf-8"))
+    assert len(named) >= 10
+    for file, name in named:
+        assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8"), name
+
+
+@in_a_checkout
 def test_the_chip_in_the_guide_is_a_profile(tmp_path: Path) -> None:
     (block,) = blocks("docs/energy_accounting.md", "toml")
     (tmp_path / "my_chip.toml").write_text(block, encoding="utf-8")
