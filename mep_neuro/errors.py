@@ -8,7 +8,7 @@
     ├── BackendNotFound      (LookupError)   no backend of that name is installed
     ├── BackendUnavailable   (ImportError)   installed, but it cannot run here: the reason and the cure
     ├── CapabilityError      (TypeError)     the substrate cannot do what is asked of it
-    ├── SettlingError        (ArithmeticError)  a state is not finite: population and iteration
+    ├── SettlingError        (ArithmeticError)  a state grows without end or is not finite: population and iteration
     ├── DataError            (OSError)       a data file that is missing, truncated or altered
     └── CheckpointError      (ValueError)    a checkpoint that is truncated or of another network
 
@@ -54,7 +54,7 @@ class CapabilityError(MepNeuroError, TypeError):
 
 
 class SettlingError(MepNeuroError, ArithmeticError):
-    """A state became infinite or NaN; the message names the population and the iteration."""
+    """A state grows without end, or is infinite or NaN; the message names population, iteration and cures."""
 
 
 class DataError(MepNeuroError, OSError):

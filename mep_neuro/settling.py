@@ -1,19 +1,45 @@
-"""The options of settling that every digital backend has, looked over: `solver`, `max_steps`, `tolerance`
-and `step_size`."""
+"""What settling is on every digital backend: its options `solver`, `max_steps`, `tolerance` and `step_size`, looked
+over, and what counts as a loop that runs away."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mep_neuro.errors import OptionError, did_you_mean
+from mep_neuro.activations import Activation, ClippedLinear
+from mep_neuro.errors import OptionError, SettlingError, did_you_mean
 
 DEFAULT_STEPS = 20
 """Iterations of the free and of each nudged phase where `max_steps` is not given."""
 
 CONVERGED = 1e-3
 """The residual up to which a sample counts as converged where `tolerance` is not given."""
+
+RUNAWAY = 100.0
+GROWTH = 10.0
+"""A sample runs away when its last change is above RUNAWAY scales, GROWTH times that of the phase's first iteration,
+and larger than the one before. The largest residual of a healthy run was 1.6 (three hidden populations of ReLUs at
+PyTorch's initial weights); a phase that contracts, however slowly, has changes that fall."""
+
+
+def can_run_away(activations: Sequence[Activation]) -> bool:
+    """Whether states can grow without end: where two neighbouring populations are both without a limit."""
+    open_ended = [isinstance(a, ClippedLinear) and math.isinf(max(-a.low, a.high)) for a in activations]
+    return any(below and above for below, above in itertools.pairwise(open_ended))
+
+
+def runs_away(what: str, energy: str) -> SettlingError:
+    """The error for a state that grows without end, or is not finite, with what helps."""
+    first = (
+        "bound the weights of every coupling after the first (mep.SpectralConstraint, on in smep; or a smaller gamma)"
+    )
+    other = ", or take energy='prediction_error'" if energy == "hopfield" else ""
+    return SettlingError(
+        f"{what}: its loop runs away. Cures: {first}{other}. A bounded activation (nn.Hardsigmoid, nn.Hardtanh(0, 1)) "
+        "helps as well, and in a nudged phase nudging='one_sided' or a smaller beta"
+    )
 
 
 def check_solver(name: str, known: Iterable[str], energy: str) -> str:

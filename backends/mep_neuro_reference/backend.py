@@ -148,9 +148,11 @@ class ReferenceBackend(Backend):
             step_size=self._step_size,
             phase="free",
             rested=False,
+            energy=self.network.energy_name,
         )
         if start is not None or not chain.free_is_forward:
             self._solver(chain, course)
+            course.check_growth(self.network)
         return self._equilibrium(chain, course, None)
 
     def _nudged(self, x: Array, nudge: Nudge, start: Equilibrium | None) -> Equilibrium:
@@ -169,8 +171,10 @@ class ReferenceBackend(Backend):
             step_size=self._step_size,
             phase="nudged",
             rested=rested,
+            energy=self.network.energy_name,
         )
         self._solver(chain, course)
+        course.check_growth(self.network)
         return self._equilibrium(chain, course, nudge)
 
     def _chain(self, x: Array, start: Equilibrium | None) -> Chain:
@@ -188,7 +192,7 @@ class ReferenceBackend(Backend):
         else:
             chain.resume(checks.states(start.states, self.network, x))
         for level, s in enumerate(chain.states):
-            check_finite(level, s, 0, "free")
+            check_finite(level, s, 0, "free", self.network.energy_name)
         return chain
 
     def _held(self, x: Array, equilibrium: Equilibrium | None) -> Chain | None:

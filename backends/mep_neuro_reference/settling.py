@@ -16,7 +16,8 @@ from typing import TypeAlias, final
 
 import numpy as np
 
-from mep_neuro.errors import SettlingError
+from mep_neuro.network import EnergyNetwork
+from mep_neuro.settling import GROWTH, RUNAWAY, can_run_away, runs_away
 from mep_neuro_reference.chains import Chain
 from mep_neuro_reference.operations import Array
 
@@ -34,6 +35,7 @@ class Course:
     tolerance: stop once every sample's residual is no larger; None runs all steps.
     step_size: h of the Euler solver.
     rested:    whether the states are at rest but for the nudge, which starts at the outputs.
+    energy:    the energy's name.
     residual:  (batch,), the largest change of any unit in the last iteration, over the scale.
     steps:     iterations done.
     """
@@ -48,34 +50,50 @@ class Course:
         step_size: float,
         phase: str,
         rested: bool,
+        energy: str,
     ) -> None:
         self.scale, self.max_steps, self.min_steps, self.step_size = scale, max_steps, min_steps, step_size
-        self.tolerance, self.phase, self.rested = tolerance, phase, rested
+        self.tolerance, self.phase, self.rested, self._energy = tolerance, phase, rested, energy
         self.residual, self.steps = np.zeros_like(scale), 0
         self._change = np.zeros_like(scale)
+        self._first = self._before = self._change
+        self._by_level: dict[int, Array] = {}
 
     def iterations(self) -> Iterator[int]:
         """1, 2, ... until the samples rest or the steps are used up; each residual is noted after its iteration."""
         for step in range(1, self.max_steps + 1):
+            self._before = self._change
             self.steps, self._change = step, np.zeros_like(self.scale)
             yield step
+            self._first = self._change if step == 1 else self._first
             self.residual = self._change / self.scale
             if self.tolerance is not None and self.steps >= self.min_steps and (self.residual <= self.tolerance).all():
                 return
 
     def moved(self, level: int, new: Array, old: Array) -> None:
         """Note a population's change."""
-        check_finite(level, new, self.steps, self.phase)
-        self._change = np.maximum(self._change, np.abs(new - old).reshape(len(new), -1).max(1))
+        check_finite(level, new, self.steps, self.phase, self._energy)
+        self._by_level[level] = np.abs(new - old).reshape(len(new), -1).max(1)
+        self._change = np.maximum(self._change, self._by_level[level])
+
+    def check_growth(self, network: EnergyNetwork) -> None:
+        """Raise `SettlingError` for a sample whose last change is large and grows (see `mep_neuro.settling`)."""
+        grows = (self._change > self._before) & (self._change >= GROWTH * self._first)
+        lost = (self.residual > RUNAWAY) & grows
+        if self.steps > 2 and lost.any() and can_run_away([p.activation for p in network.populations]):
+            sample = int(np.argmax(lost))
+            level = max(self._by_level, key=lambda level: float(self._by_level[level][sample]))
+            raise runs_away(
+                f"population {level + 1} still moves by {self.residual[sample]:.3g} scales in iteration {self.steps} "
+                f"of the {self.phase} phase (sample {sample}), and by more each time",
+                network.energy_name,
+            )
 
 
-def check_finite(level: int, s: Array, step: int, phase: str) -> None:
+def check_finite(level: int, s: Array, step: int, phase: str, energy: str) -> None:
     """Raise `SettlingError` where a state is infinite or NaN. Iteration 0 is the forward pass."""
     if not np.isfinite(s).all():
-        raise SettlingError(
-            f"population {level + 1} is not finite in iteration {step} of the {phase} phase: its loop runs away. "
-            "Scale the weights down, use a bounded activation (nn.Hardsigmoid, nn.Hardtanh(0, 1)), or a smaller beta"
-        )
+        raise runs_away(f"population {level + 1} is not finite in iteration {step} of the {phase} phase", energy)
 
 
 def even_odd(chain: Chain, course: Course) -> None:

@@ -16,7 +16,7 @@ from mep_neuro.counts import OperationCounts, Tally
 from mep_neuro.counts import Phase as CountedPhase
 from mep_neuro.errors import InputError, OptionError
 from mep_neuro.network import EnergyNetwork
-from mep_neuro.settling import CONVERGED, check_solver, check_step_size, check_tolerance, step_limits
+from mep_neuro.settling import CONVERGED, RUNAWAY, check_solver, check_step_size, check_tolerance, step_limits
 from mep_neuro.types import Equilibrium, Nudge, Parameters
 from mep_neuro_torch.checks import Watched, check_finite, check_samples
 from mep_neuro_torch.contrast import contrast, products
@@ -211,8 +211,9 @@ class TensorBackend(Backend):
         """One equilibrium for each nudge, out of the stacked batch; counted and looked over."""
         outputs, versions = self._blocks.outputs(relaxation.states), self._versions(x)
         self._count("nudged" if course.nudged else "free", course, relaxation)
-        seen = course.residual.sum() if course.steps else outputs.sum()
-        if not cmath.isfinite((seen if course.nudged else seen + x.sum()).item()):
+        seen = torch.linalg.vector_norm(course.residual) if course.steps else 0 * outputs.sum()
+        found = (seen if course.nudged else seen + 0 * x.sum()).item()  # the phase's one wait for the device
+        if not cmath.isfinite(found) or abs(found) > RUNAWAY:
             self._explain(x, relaxation, phase, course, before)
         sides = relaxation.local() if course.nudged else ([], [])
         cut = parts([*relaxation.states, *sides[0], *sides[1], outputs, course.residual], x.size(0), len(nudges))
@@ -240,11 +241,14 @@ class TensorBackend(Backend):
     def _explain(
         self, x: Tensor, relaxation: Relaxation, phase: Phase, course: Course, before: Sequence[Tensor]
     ) -> None:
-        """Something is not finite: raise the error that says what, settling once more to see where."""
+        """Something is not finite, or may grow: raise the error that says what, settling once more to see where."""
         check_samples(x)
         check_finite(self.network.parameters)
         again = self._course(course.scale, nudged=course.nudged, reached=course.reached)
-        self._solver(Watched(relaxation.again(phase, course.scale.size(0)), before, again), again)
+        watched = Watched(relaxation.again(phase, course.scale.size(0)), before, again, self.network, x.size(0))
+        self._solver(watched, again)
+        if course.steps:
+            watched.check_growth()
 
     def _known(self, x: Tensor, equilibrium: Equilibrium, versions: tuple[int, ...]) -> Rest | None:
         """An equilibrium's context, if it is of these samples, these parameters and its own states."""

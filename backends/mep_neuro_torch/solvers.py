@@ -77,7 +77,7 @@ def even_odd(relaxation: Relaxation, course: Course) -> None:
                     continue
                 s = relaxation.minimum(level)
                 if course.measures(step):
-                    change = _larger(change, _change(s, relaxation.states[level], course.scale.size(0)))
+                    change = _larger(change, largest_change(s, relaxation.states[level], course.scale.size(0)))
                 relaxation.put(level, s)
                 course.updates[level] += s.size(0)
             half += 1
@@ -124,7 +124,7 @@ def errors(relaxation: Relaxation, course: Course) -> None:
         relaxation.pass_errors()
         for level, s in enumerate(relaxation.states):
             if course.measures(step):
-                change = _larger(change, _change(s, old[level], course.scale.size(0)))
+                change = _larger(change, largest_change(s, old[level], course.scale.size(0)))
             course.updates[level] += s.size(0)
         if course.ends(step, change):
             return
@@ -150,14 +150,14 @@ def _at_once(
         new = move([relaxation.minimum(level) for level in range(len(old))], old)
         for level, s in enumerate(new):
             if course.measures(step):
-                change = _larger(change, _change(s, old[level], course.scale.size(0)))
+                change = _larger(change, largest_change(s, old[level], course.scale.size(0)))
             relaxation.put(level, s)
             course.updates[level] += s.size(0)
         if course.ends(step, change):
             return
 
 
-def _change(new: Tensor, old: Tensor, rows: int) -> Tensor:
+def largest_change(new: Tensor, old: Tensor, rows: int) -> Tensor:
     """(rows,), the largest change of any unit."""
     return repeated(_magnitude(by_copies(torch.sub, new, old)).flatten(1).amax(1), rows)
 
