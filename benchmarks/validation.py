@@ -136,6 +136,15 @@ def commit() -> str:
     return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
+def about() -> dict[str, Any]:
+    """What a result was made with."""
+    return {
+        "versions": {"mep-neuro": mep.__version__, "torch": torch.__version__, "numpy": version("numpy")},
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} thread(s)",
+        "commit": commit(),
+    }
+
+
 def write(name: str, row: dict[str, Any], methods: list[str]) -> None:
     """Choose learning rates, train on three seeds, and write the row's file after every method."""
     data, document = load(row["data"]), dict[str, Any]()
@@ -158,9 +167,7 @@ def write(name: str, row: dict[str, Any], methods: list[str]) -> None:
             "seeds": SEEDS,
             "checksum": checksum(data),
             "samples": [len(data.x_train), len(data.x_test)],
-            "versions": {"mep-neuro": mep.__version__, "torch": torch.__version__, "numpy": version("numpy")},
-            "machine": f"{platform.machine()}, {torch.get_num_threads()} thread(s)",
-            "commit": commit(),
+            **about(),
             "methods": document,
         }
         RESULTS.mkdir(parents=True, exist_ok=True)

@@ -39,14 +39,22 @@ def results() -> dict[str, dict[str, Any]]:
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
 
 
+def made_with(document: dict[str, Any]) -> str:
+    """Versions, commit and machine."""
+    versions = document["versions"]
+    return (
+        f"PyTorch {versions['torch']}, mep-neuro {versions['mep-neuro']} at {document['commit']}; {document['machine']}."
+        "\n"
+    )
+
+
 def heading(document: dict[str, Any]) -> str:
     """What was trained, on what, with what."""
     row, (train, test) = document["row"], document["samples"]
     return (
         f"\n## {row['data']}, 784-{row['hidden']}-10, {row['epochs']} epochs, batch {row['batch']}\n\n"
         f"{train:,} training and {test:,} test images, SHA-256 {document['checksum'][:16]}...; seeds "
-        f"{', '.join(map(str, document['seeds']))}; PyTorch {document['versions']['torch']}, mep-neuro "
-        f"{document['versions']['mep-neuro']} at {document['commit']}; {document['machine']}.\n\n"
+        f"{', '.join(map(str, document['seeds']))}; {made_with(document)}\n"
     )
 
 
@@ -64,6 +72,35 @@ def validation() -> str:
             bar = f"{100 * document['row']['bar']:.1f}" if method == "smep" else ""
             median = f"{100 * found['median']:.2f} %"
             parts.append(f"| {method} | {found['lr']:g} | {held} | {seeds} | {median} | {bar} |\n")
+    return "".join([*parts, xor(), depth()])
+
+
+def xor() -> str:
+    """XOR, from each of 20 initial weights."""
+    found = json.loads((HERE / "results" / "xor.json").read_text(encoding="utf-8"))
+    return (
+        f"\n## XOR, 2-8-1 with tanh, {found['steps']} steps of smep\n\n{found['solved']} of {found['seeds']} seeds have all "
+        f"four answers right (bar: all). `examples/xor.py`; {made_with(found)}"
+    )
+
+
+def depth() -> str:
+    """Gradients of deep networks, layer by layer against autograd's."""
+    document = json.loads((HERE / "results" / "depth.json").read_text(encoding="utf-8"))
+    parts = [
+        "\n## Depth\n\nEP's gradient against autograd's, for every layer's weight: dense ReLU layers of width 64 from He's "
+        "initial\nweights, 32 random samples, prediction_error, `errors` solver, 8 iterations, centered nudging. The worst "
+        "layer of\neach seed; time of one gradient in gradients by backprop. `benchmarks/depth.py`; "
+        f"{made_with(document)}\n"
+        "| Layers | beta | cosine, worst layer | bar | norm over backprop's, least to largest | time |\n"
+        "| --- | --- | --- | --- | --- | --- |\n"
+    ]
+    for row in document["rows"]:
+        runs = row["runs"]
+        cosines = ", ".join(f"{run['cosine']:.4f}" for run in runs)
+        norms = f"{min(run['least_norm'] for run in runs):.3f} to {max(run['largest_norm'] for run in runs):.3f}"
+        times = ", ".join(f"{run['time']:.1f}" for run in runs)
+        parts.append(f"| {row['layers']} | {row['beta']:g} | {cosines} | {row['bar']} | {norms} | {times} x |\n")
     return "".join(parts)
 
 

@@ -259,6 +259,7 @@ class TensorBackend(Backend):
         return rest if same and rest.versions == versions else None
 
     def _weights(self) -> list[Weights]:
+        torch.clear_autocast_cache()  # it keeps casts of weights as they were before a step in the same context
         return [(held.get("weight"), held.get("bias")) for held in self._held]
 
     def _versions(self, x: Tensor) -> tuple[int, ...]:

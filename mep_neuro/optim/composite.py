@@ -44,6 +44,9 @@ class CompositeOptimizer(torch.optim.Optimizer):
         p <- (1 - lr weight_decay) p - lr d
         p <- p min(1, gamma / sigma(p))               where a bound is set, for every coupling after the first
 
+    The bound holds from the start: weights that are larger are scaled down when the optimizer is made, frozen ones
+    left as they are.
+
     params:        parameters or parameter groups. A group may have an lr, weight_decay and options of its own.
     gradient:      `EPGradient`, `BackpropGradient` (default).
     update:        `PlainUpdate`, `MuonUpdate`, `DionUpdate`, `NaturalUpdate`.
@@ -94,6 +97,7 @@ class CompositeOptimizer(torch.optim.Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         super().add_param_group(param_group)
         group = self.param_groups[-1]
+        given = group["params"]
         try:
             for name in sorted(set(group) - {"params", "param_names", *self.defaults}):
                 near = did_you_mean(name, self.defaults)
@@ -103,12 +107,14 @@ class CompositeOptimizer(torch.optim.Optimizer):
                     raise OptionError(f"{name} is {group[name]}; it must be 0 or above")
             self.update.check(group)
             self.rest.check(group)
-            network, given = self.gradient.network, group["params"]
+            network = self.gradient.network
             if isinstance(self.gradient, EPGradient) and network and len(self._owned(network, given)) < len(given):
                 raise InputError("a parameter is not the model's, and EP has no gradient for it: leave it out")
         except InputError:
             self.param_groups.pop()
             raise
+        for p in given:
+            self._bound(p)
 
     @torch.no_grad()
     def step(self, closure: Closure | None = None, *, x: Tensor | None = None, target: Tensor | None = None) -> Any:
@@ -126,9 +132,7 @@ class CompositeOptimizer(torch.optim.Optimizer):
                 if group["weight_decay"]:
                     p.mul_(1 - group["lr"] * group["weight_decay"])
                 p.add_(d, alpha=-float(group["lr"]))
-                operation = self._bounded.get(id(p))
-                if self.constraint is not None and operation is not None:
-                    self.constraint.enforce(p, operation, self.state[p])
+                self._bound(p)
         return loss
 
     def accumulate(self, *, x: Tensor, target: Tensor) -> Tensor:
@@ -157,6 +161,12 @@ class CompositeOptimizer(torch.optim.Optimizer):
 
     def _is_matrix(self, p: Tensor) -> bool:
         return p.dim() >= 2 and p.numel() > 0 and id(p) not in self._read_out and self.update.applies(p)
+
+    @torch.no_grad()
+    def _bound(self, p: Tensor) -> None:
+        operation = self._bounded.get(id(p))
+        if self.constraint is not None and operation is not None and p.requires_grad:
+            self.constraint.enforce(p, operation, self.state[p])
 
     def _clip(self) -> None:
         if self.max_grad_norm is not None:

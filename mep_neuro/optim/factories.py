@@ -57,7 +57,8 @@ def smep(
     params, model: what is trained, and the `nn.Sequential` that it belongs to.
     mode:          "ep": `step(x=, target=)`; "backprop": `loss.backward(); step()`, with the same update and bound.
     lr, momentum, weight_decay, ns_steps: of the update; param groups may have their own.
-    gamma:         bound on the spectral norms; None sets none.
+    gamma:         bound on the spectral norms, from the start; None sets none. With loss_type="cross_entropy"
+                   it also bounds the logits, which stay flat: take a larger one, or none.
     use_error_feedback, error_beta: what orthogonalising leaves out of a gradient comes back with this share.
     max_grad_norm: scales the gradients down together where their norm is larger.
 
