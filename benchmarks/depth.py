@@ -1,12 +1,11 @@
-"""EP's gradient against autograd's in deep dense networks, and XOR: the rows of docs/benchmarks/VALIDATION_RESULTS.md that
-train on no data set. Writes benchmarks/results/depth.json and benchmarks/results/xor.json.
+"""EP's gradient against autograd's in deep networks, and XOR: the rows of VALIDATION_RESULTS.md without a data set.
 
     python benchmarks/depth.py [--threads N]
 
 Dense ReLU layers of width 64 and a read-out of 10 from He's initial weights, 32 random samples, squared error, float32.
 EP with the prediction_error energy, its `errors` solver (8 iterations) and centered nudging. For every layer's weight:
-cosine with autograd's gradient, and the ratio of norms. Times are of one gradient, medians of interleaved repetitions in
-one process.
+cosine with autograd's gradient, and the ratio of norms. Times are of one gradient, medians of interleaved repetitions
+in one process. Writes benchmarks/results/depth.json and xor.json.
 """
 
 from __future__ import annotations

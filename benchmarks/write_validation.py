@@ -43,8 +43,8 @@ def made_with(document: dict[str, Any]) -> str:
     """Versions, commit and machine."""
     versions = document["versions"]
     return (
-        f"PyTorch {versions['torch']}, mep-neuro {versions['mep-neuro']} at {document['commit']}; {document['machine']}."
-        "\n"
+        f"PyTorch {versions['torch']}, mep-neuro {versions['mep-neuro']} at {document['commit']}; "
+        f"{document['machine']}.\n"
     )
 
 
@@ -79,8 +79,9 @@ def xor() -> str:
     """XOR, from each of 20 initial weights."""
     found = json.loads((HERE / "results" / "xor.json").read_text(encoding="utf-8"))
     return (
-        f"\n## XOR, 2-8-1 with tanh, {found['steps']} steps of smep\n\n{found['solved']} of {found['seeds']} seeds have all "
-        f"four answers right (bar: all). `examples/xor.py`; {made_with(found)}"
+        f"\n## XOR, 2-8-1 with tanh, {found['steps']} steps of smep\n\n"
+        f"{found['solved']} of {found['seeds']} seeds have all four answers right (bar: all). `examples/xor.py`; "
+        f"{made_with(found)}"
     )
 
 
@@ -88,9 +89,9 @@ def depth() -> str:
     """Gradients of deep networks, layer by layer against autograd's."""
     document = json.loads((HERE / "results" / "depth.json").read_text(encoding="utf-8"))
     parts = [
-        "\n## Depth\n\nEP's gradient against autograd's, for every layer's weight: dense ReLU layers of width 64 from He's "
-        "initial\nweights, 32 random samples, prediction_error, `errors` solver, 8 iterations, centered nudging. The worst "
-        "layer of\neach seed; time of one gradient in gradients by backprop. `benchmarks/depth.py`; "
+        "\n## Depth\n\nEP's gradient against autograd's, for every layer's weight: dense ReLU layers of width 64 from "
+        "He's initial\nweights, 32 random samples, prediction_error, `errors` solver, 8 iterations, centered nudging. "
+        "The worst layer of\neach seed; time of one gradient in gradients by backprop. `benchmarks/depth.py`; "
         f"{made_with(document)}\n"
         "| Layers | beta | cosine, worst layer | bar | norm over backprop's, least to largest | time |\n"
         "| --- | --- | --- | --- | --- | --- |\n"

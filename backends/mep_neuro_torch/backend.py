@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cmath
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import ClassVar
@@ -212,8 +211,7 @@ class TensorBackend(Backend):
         outputs, versions = self._blocks.outputs(relaxation.states), self._versions(x)
         self._count("nudged" if course.nudged else "free", course, relaxation)
         seen = torch.linalg.vector_norm(course.residual) if course.steps else 0 * outputs.sum()
-        found = (seen if course.nudged else seen + 0 * x.sum()).item()  # the phase's one wait for the device
-        if not cmath.isfinite(found) or abs(found) > RUNAWAY:
+        if not abs((seen if course.nudged else seen + 0 * x.sum()).item()) <= RUNAWAY:  # the phase's one wait
             self._explain(x, relaxation, phase, course, before)
         sides = relaxation.local() if course.nudged else ([], [])
         cut = parts([*relaxation.states, *sides[0], *sides[1], outputs, course.residual], x.size(0), len(nudges))

@@ -1,4 +1,4 @@
-"""The factories as people of PyTorch use them: the ancestor's README, autocast, torch.compile, Dropout, large weights."""
+"""The factories as people of PyTorch use them: the ancestor's README, autocast, compile, Dropout, large weights."""
 
 from __future__ import annotations
 
