@@ -16,7 +16,7 @@ DOCS = HERE.parent / "docs" / "benchmarks"
 VALIDATION = """# Validation results
 
 Test accuracy after training, three seeds each. EP and its twins by backprop have the same data, layer sizes (ReLU),
-initial weights, batches, epochs, squared error, and linear decay of the learning rate to 0. Learning rates were chosen
+initial weights, batches, epochs, cost, and linear decay of the learning rate to 0. Learning rates were chosen
 among the candidates shown, on 5,000 held-out training images, seed 0; the test set was looked at once, at the end.
 
 Written by `benchmarks/write_validation.py` from `benchmarks/results/validation/`, which `benchmarks/validation.py`
@@ -48,11 +48,18 @@ def made_with(document: dict[str, Any]) -> str:
     )
 
 
+def settings(ep: dict[str, Any]) -> str:
+    """What smep was given besides its learning rate."""
+    given = ", ".join(f"{name}={value!r}" for name, value in ep.items())
+    return f"smep with {given}; its twins minimise the same cost.\n\n" if given else ""
+
+
 def heading(document: dict[str, Any]) -> str:
     """What was trained, on what, with what."""
     row, (train, test) = document["row"], document["samples"]
     return (
         f"\n## {row['data']}, 784-{row['hidden']}-10, {row['epochs']} epochs, batch {row['batch']}\n\n"
+        f"{settings(row.get('ep', {}))}"
         f"{train:,} training and {test:,} test images, SHA-256 {document['checksum'][:16]}...; seeds "
         f"{', '.join(map(str, document['seeds']))}; {made_with(document)}\n"
     )
