@@ -43,7 +43,7 @@ def flags(**values: object) -> list[str]:
 QUICK = flags(layers="64,8,10", activation="hardsigmoid", epochs=1, batch_size=128, set="max_steps=6")
 SETTINGS = RunSettings(layers=(64, 8, 10), activation="hardsigmoid", epochs=1, batch_size=128, options={"max_steps": 6})
 FILES = ["best.pt", "config.json", "counts.json", "history.jsonl", "last.pt"]
-SMALL = ("compare", "--layers", "64,4,10", "--epochs", 1, "--measure", "off")
+SMALL = ("compare", "--layers", "64,4,10", "--activation", "hardsigmoid", "--epochs", 1, "--measure", "off")
 
 
 @dataclass
@@ -314,10 +314,10 @@ def timeless(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_compare_agrees_with_the_library_and_with_its_files(command: Command, tmp_path: Path) -> None:
-    given = ("compare", "--layers", "64,6,10", "--epochs", 1, "--seed", 3, "--backends", "torch, reference")
+    given = ("compare", "--layers", "64,24,10", "--epochs", 1, "--seed", 3, "--backends", "torch, reference")
     options = ("--profiles", "cmos_45nm,gpu_h100:on_chip", "--measure", "off", "--out", "report")
     document = command(*given, *options, "--json").document
-    settings = RunSettings(layers=(64, 6, 10), epochs=1, seed=3)
+    settings = RunSettings(layers=(64, 24, 10), epochs=1, seed=3)
     ours = compare(settings, ["torch", "reference"], profiles=["cmos_45nm", "gpu_h100:on_chip"]).document
     assert timeless(document) == timeless(json.loads(json.dumps(ours)))
     assert all(run["seconds_here"] > 0 for run in document["runs"])
