@@ -42,6 +42,8 @@ def compare(
     layers: Annotated[
         str | None, typer.Option(help="Units of each population, by commas; left out: one hidden population.")
     ] = None,
+    activation: Annotated[str | None, typer.Option(help="Of the hidden populations, as in train.")] = DEFAULTS.activation,
+    energy: Annotated[str, typer.Option(help="As in train.")] = DEFAULTS.energy,
     backends: Annotated[str | None, typer.Option(help="Names, by commas; left out: all that run here.")] = None,
     runs: Annotated[str | None, typer.Option(help="Folders of finished runs, by commas, to take as they are.")] = None,
     baseline: Annotated[str, typer.Option(help="backprop, or none.")] = "backprop",
@@ -63,7 +65,8 @@ def compare(
         settings = settings_of(folders[0])
     else:
         widths = default_layers(data) if layers is None else split_layers(layers)
-        settings = settings_from({"data": data, "layers": widths, "epochs": epochs, "seed": seed})
+        given = {"data": data, "layers": widths, "activation": activation, "energy": energy}
+        settings = settings_from({**given, "epochs": epochs, "seed": seed})
     if out is not None:
         check_page()
         writable_folder(out)
