@@ -42,7 +42,9 @@ def compare(
     layers: Annotated[
         str | None, typer.Option(help="Units of each population, by commas; left out: one hidden population.")
     ] = None,
-    activation: Annotated[str | None, typer.Option(help="Of the hidden populations, as in train.")] = DEFAULTS.activation,
+    activation: Annotated[
+        str | None, typer.Option(help="Of the hidden populations, as in train.")
+    ] = DEFAULTS.activation,
     energy: Annotated[str, typer.Option(help="As in train.")] = DEFAULTS.energy,
     backends: Annotated[str | None, typer.Option(help="Names, by commas; left out: all that run here.")] = None,
     runs: Annotated[str | None, typer.Option(help="Folders of finished runs, by commas, to take as they are.")] = None,
