@@ -21,6 +21,7 @@ from mep_neuro.compare import ComparedRun, Comparison, compare
 from mep_neuro.counts import OperationCounts
 from mep_neuro.counts_file import read_counts, write_counts
 from mep_neuro.history import EpochRecord, History
+from mep_neuro.modules import Diodes, SignedInput, resistive_init_
 from mep_neuro.network import EnergyNetwork, Population
 from mep_neuro.nudging import Centered, Holomorphic, OneSided, RandomSign
 from mep_neuro.optim import (
@@ -47,6 +48,7 @@ from mep_neuro.optim import (
 from mep_neuro.profiles import HardwareProfile, Price, Scenario, hardware_profile, profile_names
 from mep_neuro.propagation import EquilibriumPropagation, Phases
 from mep_neuro.registry import backend, backend_names
+from mep_neuro.resistive import dissipated_power, kcl_residual
 from mep_neuro.runs import RunSettings
 from mep_neuro.training import fit
 from mep_neuro.training_run import evaluate
@@ -64,6 +66,7 @@ __all__ = [
     "ComparedRun",
     "Comparison",
     "CompositeOptimizer",
+    "Diodes",
     "DionUpdate",
     "EPGradient",
     "EnergyMeter",
@@ -93,6 +96,7 @@ __all__ = [
     "RunSettings",
     "Scenario",
     "Sensitivity",
+    "SignedInput",
     "SpectralConstraint",
     "Statistics",
     "Update",
@@ -100,9 +104,11 @@ __all__ = [
     "backend",
     "backend_names",
     "compare",
+    "dissipated_power",
     "evaluate",
     "fit",
     "hardware_profile",
+    "kcl_residual",
     "load_checkpoint",
     "local_ep",
     "measure",
@@ -112,6 +118,7 @@ __all__ = [
     "profile_names",
     "ratio",
     "read_counts",
+    "resistive_init_",
     "sdmep",
     "smep",
     "smep_fast",

@@ -36,6 +36,8 @@ class Capabilities:
     """How new parameters reach it when the user leaves the choice open: whole arrays, or the difference."""
     shares_parameters: bool = False
     """Whether it works on the module's own tensors, so that nothing need be written."""
+    counts_macs: bool = True
+    """Whether settling is counted in multiply-accumulates and neuron updates; else as a circuit's or a chip's work."""
     arrays: Literal["numpy", "torch"] = "numpy"
     """The kind of array that it takes and gives."""
     weight_bits: int | None = None

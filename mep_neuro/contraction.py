@@ -37,6 +37,11 @@ GROWN = 1e6
 @torch.no_grad()
 def contraction(network: EnergyNetwork, x: Tensor, *, beta: float, iterations: int) -> float:
     """`EnergyNetwork.contraction`, which says what the arguments are."""
+    if network.energy_name == "resistive":
+        raise InputError(
+            "contraction is of the hopfield energy; a resistive network has one free equilibrium whatever its weights, "
+            "and even/odd sweeps lead there"
+        )
     if network.energy_name != "hopfield":
         raise InputError(
             f"contraction is of the hopfield energy; this network has {network.energy_name!r}, whose free equilibrium "
@@ -48,7 +53,7 @@ def contraction(network: EnergyNetwork, x: Tensor, *, beta: float, iterations: i
     if len(x) == 0:
         raise InputError("the batch is empty")
     activations = [p.activation for p in network.populations]
-    maps = [network._affine(c, {}, {}) for c in network.couplings]
+    maps = [network._affine(c) for c in network.couplings]
     drives = _drives(maps, x)
     states = _rest(maps, activations, drives, x, iterations)
     slopes = [_slope(a, d) for a, d in zip(activations, drives(states), strict=True)]

@@ -97,7 +97,20 @@ class Dropout:
     macs = 0
 
 
-Operation: TypeAlias = Dense | Conv2d | AvgPool2d | Flatten | Dropout
+@dataclass(frozen=True)
+class Signed:
+    """f(s) = (gain s, -gain s), n units to 2 n: sources of both signs (`mep_neuro.SignedInput`). Its adjoint is
+    f^T(t, t') = gain (t - t')."""
+
+    name: str
+    in_shape: Shape
+    out_shape: Shape
+    gain: float
+
+    macs = 0
+
+
+Operation: TypeAlias = Dense | Conv2d | AvgPool2d | Flatten | Dropout | Signed
 Weighted: TypeAlias = Dense | Conv2d
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from mep_neuro.activations import IDENTITY, Activation, ClippedLinear
 from mep_neuro.contraction import contraction
-from mep_neuro.couplings import Coupling, Dropout, Shape
-from mep_neuro.energies import ENERGIES, check_energy
-from mep_neuro.errors import InputError, NetworkError, did_you_mean
+from mep_neuro.couplings import Coupling, Dropout, Operation, Shape
+from mep_neuro.energies import ENERGIES, Link, Map, check_chain, check_energy
+from mep_neuro.errors import InputError, MepNeuroError, NetworkError, did_you_mean
 from mep_neuro.tracing import trace
 from mep_neuro.types import Array, Parameters
 
@@ -54,21 +54,26 @@ class EnergyNetwork:
         """Read a network off a module; the parameters stay the module's own tensors.
 
         module:      `nn.Sequential`, nested or not, of Linear, Conv2d, AvgPool2d, Flatten, Dropout and ReLU, ReLU6,
-                     Hardsigmoid, Hardtanh, Sigmoid, Tanh, Identity. An activation closes a population.
-        energy:      `"hopfield"` or `"prediction_error"` (see `mep_neuro.energies`).
+                     Hardsigmoid, Hardtanh, Sigmoid, Tanh, Identity. An activation closes a population. For
+                     `"resistive"`: of Linear, with weights >= 0, and Diodes, ReLU, ReLU6, Hardtanh, Identity; Flatten
+                     and SignedInput may come first.
+        energy:      `"hopfield"`, `"prediction_error"` or `"resistive"` (see `mep_neuro.energies`).
         input_shape: one sample's shape, e.g. (1, 28, 28); needed where the first layer is a convolution.
 
         Raises `NetworkError`, naming the module and what to use instead, for all that the energy cannot hold.
         """
         check_energy(energy)
         shape, stages = trace(module, None if input_shape is None else tuple(input_shape))
-        return cls(
+        check_chain(energy, [s.coupling for s in stages], [s.activation for s in stages])
+        network = cls(
             module=module,
             energy_name=energy,
             input_shape=shape,
             populations=tuple(Population(s.coupling.out_shape, s.activation) for s in stages),
             couplings=tuple(s.coupling for s in stages),
         )
+        network.check_conductances(network.parameters, NetworkError)
+        return network
 
     @property
     def outputs(self) -> Population:
@@ -149,6 +154,33 @@ class EnergyNetwork:
         if whole and missing:
             raise InputError(f"parameter {missing[0]!r} is missing: program all of {', '.join(own)}")
 
+    @cached_property
+    def conductances(self) -> tuple[str, ...]:
+        """Names of the parameters that are conductances, and so cannot be negative: the resistive energy's weights."""
+        if self.energy_name != "resistive":
+            return ()
+        return tuple(c.weighted.weight for c in self.couplings if c.weighted is not None)
+
+    def check_conductances(self, given: Parameters, error: type[MepNeuroError] = InputError) -> None:
+        """Raise `InputError` naming a conductance that is negative."""
+        for name in self.conductances:
+            if name in given and (least := float(torch.as_tensor(given[name]).detach().min())) < 0:
+                raise error(
+                    f"parameter {name!r} is negative ({least:.3g} at the least), and conductances are 0 or more. Begin "
+                    "with mep.resistive_init_(module); a learner sets to 0 what a step of an optimizer took below it"
+                )
+
+    @torch.no_grad()
+    def project(self) -> None:
+        """Set each negative conductance of the module to 0, in place: the projection that ends a step of an optimizer.
+
+        A learner does it before it settles, and `fit` after each step. Other energies have nothing to project.
+        """
+        for name in self.conductances:
+            p = self.parameters[name]
+            if bool((p < 0).any()):
+                p.clamp_(min=0.0)
+
     def check_cost(self, cost: str) -> None:
         """Raise `NetworkError` where the cost does not fit the output population."""
         last = self.outputs
@@ -160,9 +192,17 @@ class EnergyNetwork:
                 "let the module end with a Linear layer, without an activation after it"
             )
 
-    def steepest_negative_beta(self, cost: str) -> float:
-        """The beta at which a nudge of -beta would leave the outputs without a minimum."""
+    def steepest_negative_beta(self, cost: str, parameters: Parameters | None = None) -> float:
+        """The beta at which a nudge of -beta would leave the outputs without a minimum.
+
+        parameters: in place of the module's own; they matter for the resistive energy, where it is the least sum of
+                    conductances at an output (twice that for cross entropy).
+        """
         activation = self.outputs.activation
+        if self.energy_name == "resistive":
+            held = self.parameters if parameters is None else parameters
+            least = torch.as_tensor(held[self.conductances[-1]]).detach().sum(1).min()
+            return float(least) * (2 if cost == "cross_entropy" else 1)
         if cost == "cross_entropy":
             return 2.0  # the softmax's Jacobian has no eigenvalue above 1/2
         if self.energy_name == "hopfield":
@@ -184,8 +224,8 @@ class EnergyNetwork:
         masks:      of each Dropout by name, (batch, *shape); left out: none drops.
         """
         activations = [p.activation for p in self.populations]
-        maps = [self._affine(c, parameters or {}, masks or {}) for c in self.couplings]
-        return ENERGIES[self.energy_name](self.batch(x), states, maps, activations)
+        links = [self.link(c, {**self.parameters, **(parameters or {})}, masks or {}) for c in self.couplings]
+        return ENERGIES[self.energy_name](self.batch(x), states, links, activations)
 
     def contraction(self, x: Tensor, *, beta: float = 0.0, iterations: int = 200) -> float:
         """The factor by which an even/odd sweep shrinks small errors of the states, at the free equilibrium of x.
@@ -213,11 +253,29 @@ class EnergyNetwork:
             "couplings": [[{"operation": type(o).__name__, **_plain(o)} for o in c.operations] for c in self.couplings],
         }
 
-    def _affine(
-        self, coupling: Coupling, parameters: Mapping[str, Tensor], masks: Mapping[str, Tensor]
-    ) -> Callable[[Tensor], Tensor]:
+    def link(
+        self, coupling: Coupling, parameters: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None = None
+    ) -> Link:
+        """A coupling as the energies' definitions see it, with parameters in place of the module's own."""
+        masks = masks or {}
+        o = coupling.weighted
+        before = () if o is None else coupling.operations[: coupling.operations.index(o)]
+        return Link(
+            affine=self._chained(coupling.operations, parameters, masks),
+            seen=self._chained(before, parameters, masks),
+            weight=None if o is None else parameters[o.weight],
+            bias=None if o is None or o.bias is None else parameters[o.bias],
+        )
+
+    def _affine(self, coupling: Coupling) -> Map:
+        """s -> f(s) + b with the module's own parameters, every Dropout letting all through."""
+        return self._chained(coupling.operations, {}, {})
+
+    def _chained(
+        self, operations: Sequence[Operation], parameters: Mapping[str, Tensor], masks: Mapping[str, Tensor]
+    ) -> Map:
         def run(s: Tensor) -> Tensor:
-            for o in coupling.operations:
+            for o in operations:
                 if isinstance(o, Dropout):
                     s = s * masks[o.name] if o.name in masks else s
                     continue

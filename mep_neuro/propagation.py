@@ -164,12 +164,14 @@ class EquilibriumPropagation:
         return torch.as_tensor(equilibrium.outputs).to(self.network.device, self.network.dtype)
 
     def update_substrate(self) -> None:
-        """Bring the substrate's parameters up to date with the module's.
+        """Bring the substrate's parameters up to date with the module's, which are put in range first
+        (`EnergyNetwork.project`).
 
         Nothing where it shares the module's tensors; otherwise all are programmed the first time, and after a change
         either programmed again or given the difference (`apply`), as the substrate's capabilities say. Values are
         compared, so that no way of changing them goes unseen.
         """
+        self.network.project()
         capabilities = self.substrate.capabilities
         if capabilities.shares_parameters:
             return

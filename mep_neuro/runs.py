@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from mep_neuro.data import DataSet, load
 from mep_neuro.errors import InputError, OptionError, did_you_mean
 from mep_neuro.files import writable_folder, write_json_atomically
 from mep_neuro.history import History
+from mep_neuro.modules import SignedInput, resistive_init_
 from mep_neuro.network import EnergyNetwork
 from mep_neuro.propagation import EquilibriumPropagation
 from mep_neuro.registry import backend
@@ -33,7 +35,7 @@ class RunSettings(BaseModel):
 
     data: str = "digits"
     layers: tuple[int, ...] = (64, 128, 10)
-    activation: str = "relu"
+    activation: str | None = None
     energy: str = "hopfield"
     backend: str = "torch"
     epochs: int = Field(default=10, ge=1)
@@ -47,6 +49,7 @@ class RunSettings(BaseModel):
     hold_out: int = Field(default=0, ge=0)
     learning: Literal["auto", "host", "resident"] = "auto"
     options: dict[str, Any] = Field(default_factory=dict)
+    input_gain: float = Field(default=50.0, gt=0, allow_inf_nan=False)
 
     @property
     def rate(self) -> float:
@@ -54,17 +57,36 @@ class RunSettings(BaseModel):
         return self.lr if self.lr is not None else 0.1 if self.optimizer == "sgd" else 5e-4
 
     def model(self) -> nn.Sequential:
-        """Linear layers of these sizes with the activation between them, drawn from the seed."""
+        """Linear layers of these sizes with the activation between them (left out: ReLU), drawn from the seed.
+
+        With the resistive energy: SignedInput(input_gain) first, the first Linear taking twice the inputs; Diodes where
+        no activation is given; and weights from `resistive_init_`.
+        """
         if len(self.layers) < 2 or min(self.layers) < 1:
             raise InputError(
                 f"layers is {','.join(map(str, self.layers))}; give at least inputs and outputs: 64,128,10"
             )
         torch.manual_seed(self.seed)
+        resistors, sizes = self.energy == "resistive", list(self.layers)
+        activation = self.activation or ("diodes" if resistors else "relu")
         parts = list[nn.Module]()
-        for i, (inputs, outputs) in enumerate(zip(self.layers, self.layers[1:], strict=False)):
-            parts += [activation_module(self.activation)] if i else []
+        if resistors:
+            parts.append(SignedInput(self.input_gain))
+            sizes[0] *= 2
+        for i, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
+            parts += [activation_module(activation)] if i else []
             parts.append(nn.Linear(inputs, outputs))
-        return nn.Sequential(*parts)
+        model = nn.Sequential(*parts)
+        if resistors:
+            resistive_init_(model)
+        return model
+
+    def feed_forward(self) -> RunSettings:
+        """The settings with which backpropagation trains the same layers: these, but for the resistive energy, whose
+        module is no feed-forward network. For it, the inputs as they are, ReLU, and PyTorch's initial weights."""
+        if self.energy != "resistive":
+            return self
+        return self.model_copy(update={"energy": "prediction_error", "activation": None})
 
     def torch_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """The optimizer over the model's parameters."""

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mep_neuro.activations import Activation, ClippedLinear
+from mep_neuro.activations import Activation, open_ended
 from mep_neuro.errors import OptionError, SettlingError, did_you_mean
 
 DEFAULT_STEPS = 20
@@ -26,12 +26,16 @@ PyTorch's initial weights); a phase that contracts, however slowly, has changes 
 
 def can_run_away(activations: Sequence[Activation]) -> bool:
     """Whether states can grow without end: where two neighbouring populations are both without a limit."""
-    open_ended = [isinstance(a, ClippedLinear) and math.isinf(max(-a.low, a.high)) for a in activations]
-    return any(below and above for below, above in itertools.pairwise(open_ended))
+    return any(open_ended(below) and open_ended(above) for below, above in itertools.pairwise(activations))
 
 
 def runs_away(what: str, energy: str) -> SettlingError:
     """The error for a state that grows without end, or is not finite, with what helps."""
+    if energy == "resistive":
+        return SettlingError(
+            f"{what}: resistors by themselves come to rest, so it is the nudge. Cures: a smaller beta, or "
+            "nudging='one_sided'; conductances and inputs that are not too large to be squared"
+        )
     first = (
         "bound the weights of every coupling after the first (mep.SpectralConstraint, on in smep; or a smaller gamma)"
     )

@@ -21,9 +21,11 @@ from mep_neuro.couplings import (
     Flatten,
     Operation,
     Shape,
+    Signed,
     Weighted,
 )
 from mep_neuro.errors import NetworkError
+from mep_neuro.modules import Diodes, SignedInput
 
 HELD = "Linear, Conv2d, AvgPool2d, Flatten, Dropout and ReLU, ReLU6, Hardsigmoid, Hardtanh, Sigmoid, Tanh, Identity"
 
@@ -77,7 +79,8 @@ def trace(module: nn.Module, input_shape: Shape | None) -> tuple[Shape, tuple[St
         operations.clear()
 
     for leaf in leaves:
-        activation = activation_of(leaf.module) if type(leaf.module).__module__.startswith("torch.nn.") else None
+        known = type(leaf.module).__module__.startswith("torch.nn.") or type(leaf.module) is Diodes
+        activation = activation_of(leaf.module) if known else None
         if activation is not None:
             if operations:
                 close(activation)
@@ -152,10 +155,12 @@ def _check_parameters(module: nn.Module, leaves: list[Leaf]) -> None:
 
 
 def _first_shape(leaves: list[Leaf]) -> Shape:
+    doubled = 1
     for leaf in leaves:
         if isinstance(leaf.module, nn.Linear):
-            return (leaf.module.in_features,)
-        if not isinstance(leaf.module, nn.Flatten | nn.Dropout):
+            return (leaf.module.in_features // doubled,)
+        doubled *= 2 if type(leaf.module) is SignedInput else 1
+        if not isinstance(leaf.module, nn.Flatten | nn.Dropout | SignedInput):
             break
     raise NetworkError("give input_shape=..., one sample's shape, e.g. (1, 28, 28): it cannot be told from the layers")
 
@@ -207,6 +212,12 @@ def _operation(leaf: Leaf, shape: Shape) -> Operation:
         if m.p >= 1:
             raise NetworkError(f"{leaf} drops everything (p = {m.p})")
         return Dropout(name, shape, shape, m.p)
+    if type(m) is SignedInput:
+        if len(shape) != 1:
+            raise NetworkError(
+                f"{leaf} takes one axis of units, but what comes before gives {shape}: put an nn.Flatten before it"
+            )
+        return Signed(name, shape, (2 * shape[0],), m.gain)
     kind = type(m).__name__
     if kind in INSTEAD:
         raise NetworkError(f"{leaf} cannot be held by an energy; use {INSTEAD[kind]}")

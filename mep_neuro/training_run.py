@@ -132,6 +132,7 @@ class TrainingRun:
             phases = learner.relax(x, target)
             learner.put(learner.gradient(phases.terms))
             self.optimizer.step()
+            learner.network.project()
             self._steps += 1
             self.sums.add(learner, learner.outputs(phases.free), target)
             self.sums.add_phases(phases)

@@ -261,6 +261,7 @@ def test_every_setting_has_a_flag_that_reaches_it(command: Command) -> None:
         "seed": "4",
         "hold-out": "100",
         "learning": "host",
+        "input-gain": "20.0",
         "set": "max_steps=4",
     }
     flags = [part for name, value in given.items() for part in (f"--{name}", value)]
@@ -282,6 +283,7 @@ def test_every_setting_has_a_flag_that_reaches_it(command: Command) -> None:
         hold_out=100,
         learning="host",
         options={"max_steps": 4},
+        input_gain=20.0,
     )
     assert set(document["settings"]) == {name.replace("-", "_") for name in given if name != "set"} | {"options"}
 
@@ -485,18 +487,18 @@ def test_bad_input_is_one_line_and_exit_code_2(
         ("compare --backends torch,refrence", "Did you mean 'reference'?"),
         ("compare --backends ,", "there is nothing to compare"),
         ("compare --backends torch,torch", "two of the runs are called 'torch'"),
-        ("compare --profiles cmos_4nm", "Did you mean 'cmos_45nm'?"),
-        ("compare --profiles loihi1:throtled", "Did you mean 'throttled'?"),
-        ("compare --profiles mine.toml", "no hardware profile 'mine.toml'"),
-        ("compare --baseline sgd", "baseline is 'sgd'; give 'backprop' or 'none'"),
-        ("compare --measure watts", "no sensor 'watts'; there are: auto, rapl, nvml, or off"),
+        ("compare --backends torch --profiles cmos_4nm", "Did you mean 'cmos_45nm'?"),
+        ("compare --backends torch --profiles loihi1:throtled", "Did you mean 'throttled'?"),
+        ("compare --backends torch --profiles mine.toml", "no hardware profile 'mine.toml'"),
+        ("compare --backends torch --baseline sgd", "baseline is 'sgd'; give 'backprop' or 'none'"),
+        ("compare --backends torch --measure watts", "no sensor 'watts'; there are: auto, rapl, nvml, or off"),
         ("train --measure raple", "Did you mean 'rapl'?"),
         ("compare --runs nothing", "nothing holds no run"),
         ("account nothing.json", "nothing.json cannot be read"),
         ("train --profile loihi3", "Did you mean 'loihi"),
         ("compare --epochs 0", "epochs is '0'"),
         ("compare --layers 63,10", "begin with 64"),
-        ("compare --data mnst", "Did you mean 'mnist'?"),
+        ("compare --backends torch --data mnst", "Did you mean 'mnist'?"),
         ("data get mnst", "Did you mean 'mnist'?"),
     ],
 )

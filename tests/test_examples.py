@@ -21,6 +21,7 @@ DOCS = ROOT / "docs"
 NUMBER = re.compile(r"-?\d+\.?\d*(?:e[+-]\d+)?")
 
 EXPECTED = {
+    "examples/analog_mismatch.py": [r"stuck devices", r"(?m)^ +0\.2 +\d+\.\d+ % +\d+\.\d+ %"],
     "examples/beta_and_settling.py": ["one_sided", "even_odd", "SettlingError", r"Hardsigmoid +0 +0 +0 +0 +0 +0\n"],
     "examples/demo_ep_vs_backprop.py": [
         r"smep, EP +0\.9[5-9]",
@@ -49,6 +50,7 @@ EXPECTED = {
     "docs/training.md": [r"\['digits', 'mnist', 'fashion-mnist'\]", r"(0\.[89]\d+) and \1\n", r"\n4 epochs\n"],
     "docs/optimizers.md": [r"test accuracy 0\.9[5-9]"],
     "docs/energy_accounting.md": [r"J a sample, 90 % interval", r"static \d+%, grade assumed", r"of it\n"],
+    "docs/analog_substrate.md": [r"effective bits", r"fresh 0\.\d+", r"after a day 0\.\d+"],
     "docs/choose_a_backend.md": [r"'torch'", r"frozenset\(\{'", "relative difference"],
 }
 """What each example, and the Python on each page, must print."""
@@ -73,8 +75,8 @@ def blocks(page: str, language: str) -> list[str]:
 
 def capabilities_table() -> str:
     """The capabilities of our backends as they stand in docs/choose_a_backend.md."""
-    names = ("reference", "torch", "cuda")
-    rows = [["Capability", *(f"`{name}`" for name in names)], ["---"] * 4]
+    names = ("reference", "torch", "cuda", "analog", "loihi")
+    rows = [["Capability", *(f"`{name}`" for name in names)], ["---"] * 6]
     for field in dataclasses.fields(mep.Capabilities):
         values = [getattr(backend_class(name).capabilities, field.name) for name in names]
         rows.append([f"`{field.name}`", *map(in_words, values)])

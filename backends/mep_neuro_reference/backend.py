@@ -19,14 +19,19 @@ from mep_neuro.types import Equilibrium, Nudge, Parameters
 from mep_neuro_reference import checks
 from mep_neuro_reference.chains import ITEMSIZE, Chain
 from mep_neuro_reference.connections import Connection
-from mep_neuro_reference.contrast import bias_contrast, products, weight_contrast
+from mep_neuro_reference.contrast import bias_contrast, drop_contrast, products, weight_contrast
 from mep_neuro_reference.hopfield import Hopfield
 from mep_neuro_reference.minima import EPS, Pull
 from mep_neuro_reference.operations import Array, Masks
 from mep_neuro_reference.prediction_error import PredictionError
+from mep_neuro_reference.resistive import Resistive
 from mep_neuro_reference.settling import SOLVERS, Course, check_finite
 
-CHAINS: Mapping[str, type[Chain]] = {"hopfield": Hopfield, "prediction_error": PredictionError}
+CHAINS: Mapping[str, type[Chain]] = {
+    "hopfield": Hopfield,
+    "prediction_error": PredictionError,
+    "resistive": Resistive,
+}
 
 ROUNDING = 8 * EPS
 """Changes of so many units in the last place are rounding, and count as rest."""
@@ -45,8 +50,8 @@ class ReferenceBackend(Backend):
 
     capabilities: ClassVar[Capabilities] = Capabilities(
         energies=frozenset(CHAINS),
-        couplings=frozenset({"Dense", "Conv2d", "AvgPool2d", "Flatten", "Dropout"}),
-        activations=frozenset({"ClippedLinear", "Logistic"}),
+        couplings=frozenset({"Dense", "Conv2d", "AvgPool2d", "Flatten", "Dropout", "Signed"}),
+        activations=frozenset({"ClippedLinear", "Logistic", "Rectifiers"}),
         costs=frozenset({"squared_error", "cross_entropy"}),
         forces=True,
         complex_nudging=True,
@@ -93,7 +98,9 @@ class ReferenceBackend(Backend):
     def apply(self, update: Parameters) -> None:
         self._check_programmed()
         steps = checks.parameters(update, self.network, whole=False)
-        self._hold({name: value + steps.get(name, 0.0) for name, value in self._parameters.items()})
+        moved = {name: value + steps.get(name, 0.0) for name, value in self._parameters.items()}
+        ends = {name: np.maximum(moved[name], 0.0) for name in self.network.conductances}  # a device can go no lower
+        self._hold({**moved, **ends})
 
     def reseed(self, seed: int) -> None:
         self._random = np.random.default_rng(seed)
@@ -107,7 +114,7 @@ class ReferenceBackend(Backend):
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found and named by its population
             if nudge is None:
                 return self._free(x, start)
-            return self._nudged(x, checks.nudge(nudge, self.network, len(x)), start)
+            return self._nudged(x, checks.nudge(nudge, self.network, len(x), self._parameters), start)
 
     def contrast(self, terms: Sequence[tuple[complex, Equilibrium]]) -> Parameters:
         self._check_programmed()
@@ -130,7 +137,8 @@ class ReferenceBackend(Backend):
             ends = [connection.ends(a[level], b[level], masks) for a, b in zip(above, below, strict=True)]
             ups, downs = [up for up, _ in ends], [down for _, down in ends]
             if o.weight in self.network.trained:
-                found[o.weight] = weight_contrast(connection, level, weights, ups, downs)
+                statistic = drop_contrast if chains[0].of_drops else weight_contrast
+                found[o.weight] = statistic(connection, level, weights, ups, downs)
                 self._tally.outer(connection.coupling, len(x), ITEMSIZE, products(len(terms), level))
             if o.bias in self.network.trained:
                 found[o.bias] = bias_contrast(weights, ups)

@@ -31,6 +31,8 @@ class Chain(abc.ABC):
 
     free_is_forward: ClassVar[bool]
     """Whether the forward pass is the free equilibrium already, so that nothing need be iterated."""
+    of_drops: ClassVar[bool] = False
+    """Whether a synapse sees the difference of its two ends, -dE/dW = -1/2 (above - below)^2, not their product."""
 
     def __init__(
         self,

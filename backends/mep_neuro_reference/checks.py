@@ -25,6 +25,8 @@ def parameters(given: Parameters, network: EnergyNetwork, *, whole: bool) -> Map
     for name, value in found.items():
         if not np.isfinite(value).all():
             raise InputError(f"parameter {name!r} is not finite: the training diverged; lower the learning rate")
+    if whole:
+        network.check_conductances(found)
     return found
 
 
@@ -52,8 +54,8 @@ def states(given: Sequence[Any], network: EnergyNetwork, x: Array) -> list[Array
     return [np.array(s) for s in given]
 
 
-def nudge(given: Nudge, network: EnergyNetwork, samples: int) -> Nudge:
-    """The nudge with its target or force as a copy in float64."""
+def nudge(given: Nudge, network: EnergyNetwork, samples: int, held: Mapping[str, Array]) -> Nudge:
+    """The nudge with its target or force as a copy in float64. held: the substrate's parameters."""
     shape = (samples, *network.outputs.shape)
     if not cmath.isfinite(given.beta):
         raise InputError(f"beta is {given.beta}; give a finite number")
@@ -72,7 +74,7 @@ def nudge(given: Nudge, network: EnergyNetwork, samples: int) -> Nudge:
     network.check_cost(check_cost(given.cost))
     if given.cost == "cross_entropy" and (abs(value.sum(1) - 1) > ONE).any():
         raise InputError("cross_entropy takes targets whose values sum to 1")
-    limit = network.steepest_negative_beta(given.cost)
+    limit = network.steepest_negative_beta(given.cost, held)
     if not isinstance(given.beta, complex) and given.beta <= -limit:
         raise InputError(
             f"beta is {given.beta}, but from {-limit:g} down the outputs have no minimum: use a smaller one"

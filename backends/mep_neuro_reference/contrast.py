@@ -8,7 +8,11 @@ A_k = a_k - a, B_k = b_k - b the sum is, exactly,
     (sum_k w_k A_k) (x) b  +  a (x) (sum_k w_k B_k)  +  sum_k w_k A_k (x) B_k
 
 where nothing large cancels. With two phases the last sum vanishes; below the first coupling lies x in all phases,
-and only the first product is left.
+and only the first product is left. A conductance's statistic is that of the drop of voltage across it,
+
+    sum_k w_k (-1/2) (a_k,i - b_k,j)^2  =  sum_k w_k a_k,i b_k,j  -  1/2 sum_k w_k a_k,i^2  -  1/2 sum_k w_k b_k,j^2
+
+where the squares, summed over the batch, are a column and a row: sum_k w_k a_k^2 = 2 a sum_k w_k A_k + sum_k w_k A_k^2.
 """
 
 from __future__ import annotations
@@ -37,6 +41,24 @@ def weight_contrast(
         if len(weights) > 2:
             for w, a_k, b_k in zip(weights, above, below, strict=True):
                 total = total + w * connection.outer(a_k - a, b_k - b)
+    return total
+
+
+def drop_contrast(
+    connection: Connection, level: int, weights: Sequence[complex], above: Sequence[Array], below: Sequence[Array]
+) -> Array:
+    """-1/2 sum_k w_k (a_k,i - b_k,j)^2, summed over the batch, (outputs, inputs)."""
+    total = weight_contrast(connection, level, weights, above, below) - squares(weights, above)[:, None] / 2
+    return total if level == 0 else total - squares(weights, below)[None, :] / 2
+
+
+def squares(weights: Sequence[complex], phases: Sequence[Array]) -> Array:
+    """sum_k w_k a_k^2, summed over the batch, (units,)."""
+    middle = mean(phases)
+    total: Array = (2 * middle * combined(weights, phases)).sum(0)
+    if len(weights) > 2:
+        for w, phase in zip(weights, phases, strict=True):
+            total = total + w * ((phase - middle) ** 2).sum(0)
     return total
 
 

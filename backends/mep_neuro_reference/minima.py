@@ -2,6 +2,7 @@
 
     hopfield           argmin_s  G(s) - <s, d> + P(s)             d: the drive
     prediction_error   argmin_z  1/2 |z - m|^2 + P(rho(z))        m: what the population below predicts
+    resistive          argmin_v  1/2 <t, v^2> - <I, v> + P(v)      t: sums of conductances, I: the neighbours' current
 
     P(r) = c/2 |r|^2 - <g, r> + w log sum_i exp(r_i)
 
@@ -17,7 +18,7 @@ from typing import final
 
 import numpy as np
 
-from mep_neuro.activations import Activation, ClippedLinear, Logistic
+from mep_neuro.activations import Activation, ClippedLinear, Logistic, Rectifiers
 from mep_neuro.types import Nudge
 from mep_neuro_reference.operations import Array
 
@@ -57,6 +58,9 @@ def rho(activation: Activation, drive: Array) -> Array:
     """s = rho(drive); complex drives where rho extends to them."""
     if isinstance(activation, Logistic):
         return activation.low + (activation.high - activation.low) * (1 + np.tanh(activation.rate * drive / 2)) / 2
+    if isinstance(activation, Rectifiers):
+        half = (drive.shape[1] + 1) // 2
+        return np.concatenate([np.maximum(drive[:, :half], 0.0), np.minimum(drive[:, half:], 0.0)], 1)
     s = activation.slope * drive + activation.offset
     return s if activation.linear else np.clip(s, activation.low, activation.high)
 
@@ -65,6 +69,9 @@ def rho_slope(activation: Activation, drive: Array) -> Array:
     """rho'(drive); 0 at a clipped line's corners and beyond them."""
     if isinstance(activation, Logistic):
         return _slopes(activation, drive)[0]
+    if isinstance(activation, Rectifiers):
+        conducts: Array = (rho(activation, drive) != 0).astype(np.float64)
+        return conducts
     s = activation.slope * drive + activation.offset
     return activation.slope * ((activation.low < s) & (s < activation.high))
 
@@ -87,6 +94,15 @@ def hopfield_minimum(activation: Activation, drive: Array, pull: Pull | None) ->
     return rho(activation, _pulled_drive(activation, drive, pull))
 
 
+def resistive_minimum(activation: Activation, current: Array, total: Array, pull: Pull | None) -> Array:
+    """argmin_v 1/2 <total, v^2> - <current, v> + P(v) within the diodes' range. total: (units,)."""
+    if pull is None:
+        return rho(activation, current / total)
+    if pull.softmax:  # the outputs are logits, and no diode holds them
+        return _pulled_drive(activation, current, pull, total)
+    return rho(activation, (current + pull.force) / (total + pull.stiffness))
+
+
 def prediction_minimum(activation: Activation, mean: Array, pull: Pull | None, old: Array) -> Array:
     """argmin_z 1/2 |z - mean|^2 + P(rho(z)); of a logistic rho, the local minimum downhill from `old`."""
     if pull is None:
@@ -95,6 +111,8 @@ def prediction_minimum(activation: Activation, mean: Array, pull: Pull | None, o
         return _pulled_drive(activation, mean, pull)
     if isinstance(activation, Logistic):
         return _downhill(activation, mean, pull, old)
+    if isinstance(activation, Rectifiers):
+        raise TypeError("diodes are for the resistive energy")
     k, offset = activation.slope, activation.offset
     first, last = (activation.low - offset) / k, (activation.high - offset) / k  # between them rho is a line
     best = np.clip((mean + k * (pull.force - pull.stiffness * offset)) / (1 + k**2 * pull.stiffness), first, last)
@@ -117,21 +135,22 @@ def _lower(activation: Activation, mean: Array, pull: Pull, one: Array, other: A
     return np.where(better, other, one)
 
 
-def _pulled_drive(activation: Activation, drive: Array, pull: Pull) -> Array:
-    """a with a + P'(rho(a)) = drive, by Newton's method from a = drive; a step is halved until |excess| falls.
+def _pulled_drive(activation: Activation, drive: Array, pull: Pull, total: Array | float = 1.0) -> Array:
+    """a with t a + P'(rho(a)) = drive, by Newton's method from a = drive / t; a step is halved until |excess| falls.
 
     Units are on their own, but under a softmax, where all of a sample's move together. Complex drives too.
     """
 
     def excess(a: Array) -> Array:
-        return a - drive + pull.gradient(rho(activation, a))
+        return total * a - drive + pull.gradient(rho(activation, a))
 
     def size(h: Array) -> Array:
         return np.abs(h) if not pull.softmax else np.linalg.norm(h, axis=1, keepdims=True)
 
-    a, h = drive, excess(drive)
+    a = drive / total
+    h = excess(a)
     for _ in range(NEWTON_STEPS):
-        step, share = _newton_step(activation, a, h, pull), np.ones(size(h).shape)
+        step, share = _newton_step(activation, a, h, pull, total), np.ones(size(h).shape)
         if _rounding(step, a):
             break
         for _ in range(HALVINGS):
@@ -147,19 +166,19 @@ def _pulled_drive(activation: Activation, drive: Array, pull: Pull) -> Array:
     return a
 
 
-def _newton_step(activation: Activation, a: Array, h: Array, pull: Pull) -> Array:
-    """J^-1 h with J = 1 + P''(rho(a)) rho'(a); P'' is c, or w (diag p - p p^T) under a softmax p, where rho' = 1."""
+def _newton_step(activation: Activation, a: Array, h: Array, pull: Pull, total: Array | float) -> Array:
+    """J^-1 h with J = t + P''(rho(a)) rho'(a); P'' is c, or w (diag p - p p^T) under a softmax p, where rho' = 1."""
     if not pull.softmax:
-        step: Array = h / (1 + pull.stiffness * _slopes(activation, a)[0])
+        step: Array = h / (total + pull.stiffness * _slopes(activation, a)[0])
         return step
     p, one = softmax(a), np.eye(a.shape[1])
     bend = p[:, :, None] * one - p[:, :, None] * p[:, None, :]
-    return np.linalg.solve(one + pull.softmax * bend, h[:, :, None])[:, :, 0]
+    return np.linalg.solve(total * one + pull.softmax * bend, h[:, :, None])[:, :, 0]
 
 
 def _slopes(activation: Activation, a: Array) -> tuple[Array, Array]:
     """rho'(a) and rho''(a)."""
-    if isinstance(activation, ClippedLinear):
+    if not isinstance(activation, Logistic):
         raise TypeError("a clipped line has closed forms")
     p = (1 + np.tanh(activation.rate * a / 2)) / 2
     first = activation.rate * (activation.high - activation.low) * p * (1 - p)

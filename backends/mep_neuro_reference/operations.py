@@ -3,6 +3,7 @@
     dense         f(s) = W s                 f^T(t) = W^T t                dW = sum over the batch of t (x) s
     convolution   f(s) = W gather(s)         f^T(t) = scatter(W^T t)       dW = sum over the batch of t (x) gather(s)
     pooling       f(s) = sum gather(s) / n   f^T(t) = scatter(t / n)
+    both signs    f(s) = (g s, -g s)         f^T(t, t') = g (t - t')
 
 Windows are read off a table of indices: `gather` copies what each window sees into a column, (batch, channels,
 places of the kernel, windows), and `scatter`, its adjoint, adds columns back to where they came from. Padding is one
@@ -20,7 +21,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mep_neuro.couplings import AvgPool2d, Conv2d, Dense, Dropout, Flatten, Operation, Weighted
+from mep_neuro.couplings import AvgPool2d, Conv2d, Dense, Dropout, Flatten, Operation, Signed, Weighted
 
 Array: TypeAlias = NDArray[Any]
 """float64, or complex128 in a phase with a complex nudge. The batch comes first."""
@@ -43,6 +44,9 @@ def forward(operation: Operation, s: Array, weight: Array | None, masks: Masks) 
             return read.reshape(len(s), *operation.out_shape)
         case Flatten():
             return s.reshape(len(s), -1)
+        case Signed():
+            both: Array = np.concatenate([operation.gain * s, -operation.gain * s], 1)
+            return both
         case Dropout():
             kept: Array = s * masks[operation.name] if operation.name in masks else s
             return kept
@@ -64,6 +68,10 @@ def adjoint(operation: Operation, t: Array, weight: Array | None, masks: Masks) 
             return scatter(spread, windows(operation), operation.in_shape)
         case Flatten():
             return t.reshape(len(t), *operation.in_shape)
+        case Signed():
+            one, other = np.split(t, 2, axis=1)
+            difference: Array = operation.gain * (one - other)
+            return difference
         case Dropout():
             kept: Array = t * masks[operation.name] if operation.name in masks else t
             return kept

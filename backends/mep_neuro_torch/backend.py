@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -13,17 +13,17 @@ from mep_neuro.backend import Backend
 from mep_neuro.capabilities import Capabilities
 from mep_neuro.counts import OperationCounts, Tally
 from mep_neuro.counts import Phase as CountedPhase
-from mep_neuro.errors import InputError, OptionError
+from mep_neuro.errors import InputError
 from mep_neuro.network import EnergyNetwork
 from mep_neuro.settling import CONVERGED, RUNAWAY, check_solver, check_step_size, check_tolerance, step_limits
 from mep_neuro.types import Equilibrium, Nudge, Parameters
 from mep_neuro_torch.checks import Watched, check_finite, check_samples
-from mep_neuro_torch.contrast import contrast, products
-from mep_neuro_torch.hopfield import Hopfield
+from mep_neuro_torch.contrast import products
+from mep_neuro_torch.energies import ENERGIES, blocks
 from mep_neuro_torch.nudges import Nudger
 from mep_neuro_torch.operations import Weights, draw_masks, forward, repeated
-from mep_neuro_torch.prediction_error import PredictionError, squared_norm
-from mep_neuro_torch.relaxation import Blocks, Phase, Relaxation
+from mep_neuro_torch.prediction_error import squared_norm
+from mep_neuro_torch.relaxation import Phase, Relaxation
 from mep_neuro_torch.rest import Free, Rest, parts
 from mep_neuro_torch.solvers import SOLVERS, Course
 
@@ -35,9 +35,9 @@ class TensorBackend(Backend):
     """Settling on tensors; see `TorchBackend` for the options."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
-        energies=frozenset({"hopfield", "prediction_error"}),
-        couplings=frozenset({"Dense", "Conv2d", "AvgPool2d", "Flatten", "Dropout"}),
-        activations=frozenset({"ClippedLinear", "Logistic"}),
+        energies=ENERGIES,
+        couplings=frozenset({"Dense", "Conv2d", "AvgPool2d", "Flatten", "Dropout", "Signed"}),
+        activations=frozenset({"ClippedLinear", "Logistic", "Rectifiers"}),
         costs=frozenset({"squared_error", "cross_entropy"}),
         forces=True,
         complex_nudging=True,
@@ -66,7 +66,7 @@ class TensorBackend(Backend):
         self._step_size = check_step_size(step_size, solver)
         self._solver = SOLVERS[check_solver(solver, SOLVERS, network.energy_name)]
         self._sweeps, self._passes = solver == "even_odd", solver == "errors"
-        self._blocks = _blocks(network, compiled)
+        self._blocks = blocks(network, compiled)
         self._held = [
             {} if c.weighted is None else network.module.get_submodule(c.weighted.name)._parameters
             for c in network.couplings
@@ -81,6 +81,7 @@ class TensorBackend(Backend):
         own = self.network.parameters
         self.network.check_parameters(parameters)
         check_finite(parameters)
+        self.network.check_conductances(parameters)
         for name, value in parameters.items():
             own[name].copy_(value)
 
@@ -95,6 +96,7 @@ class TensorBackend(Backend):
         check_finite(update)
         for name, value in update.items():
             own[name].add_(value)
+        self.network.project()  # a device can go no lower
 
     def reseed(self, seed: int) -> None:
         self._generator.manual_seed(seed)
@@ -132,7 +134,7 @@ class TensorBackend(Backend):
             else:
                 ends.append(self._begin(x, equilibrium)[0].local())
         weights = [w for w, _ in terms]
-        found = contrast(self.network, x, ends, weights, self._weights(), masks)
+        found = self._blocks.contrast(x, ends, weights, self._weights(), masks)
         for level, coupling in enumerate(self.network.couplings):
             if coupling.weighted is not None and coupling.weighted.weight in found:
                 self._tally.outer(coupling, x.size(0), x.element_size(), products(len(terms), level))
@@ -167,6 +169,7 @@ class TensorBackend(Backend):
         known = None if start is None else self._known(x, start, versions)
         free = None if known is None else known.free
         relaxation, phase = self._begin(x, start) if free is None else (free.relaxation, free.phase)
+        self._blocks.check_nudges(nudges, relaxation)
         pull, slope = self._nudger.pull(nudges, self._blocks.outputs(relaxation.states))
         rounding = ROUNDING * torch.finfo(slope.dtype).eps / (self._tolerance or CONVERGED)
         size = self._size(relaxation) if free is None else free.size
@@ -282,18 +285,3 @@ class TensorBackend(Backend):
         for (index, back, rows), times in relaxation.products.items():
             self._tally.product(phase, self.network.couplings[index], rows, item, times, back=back)
         relaxation.products.clear()
-
-
-def _blocks(network: EnergyNetwork, compiled: bool | str) -> Blocks:
-    if network.energy_name == "prediction_error":
-        if compiled:
-            raise OptionError("compile works on the hopfield energy; leave it out for prediction_error")
-        return PredictionError(network)
-
-    def wrap(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        if not compiled:
-            return function
-        mode = compiled if isinstance(compiled, str) else None
-        return torch.compile(function, mode=mode)
-
-    return Hopfield(network, wrap)

@@ -6,19 +6,25 @@ For weights that sum to zero, with bars for means over the K phases and deltas f
                                  + sum w_k dpost_k (x) dpre_k
 
 The last sum is zero for two phases, and pre does not differ on the clamped input. So a first coupling costs one
-product, any other two, whatever beta.
+product, any other two, whatever beta. A conductance sees the drop of voltage across it, and with
+
+    sum_k w_k (-1/2) (post_k,i - pre_k,j)^2 = sum_k w_k (post_k,i pre_k,j - 1/2 post_k,i^2 - 1/2 pre_k,j^2)
+    sum_k w_k s_k^2 = 2 (mean s) [sum w_k ds_k] + sum w_k ds_k^2
+
+it costs the same products, and sums over the batch that are one column and one row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import final
 
 import torch
 from torch import Tensor
 
 from mep_neuro.network import EnergyNetwork
-from mep_neuro_torch.operations import Masks, Weights, bias_statistic, statistic
+from mep_neuro_torch.operations import Masks, Weights, bias_statistic, seen, statistic
 
 
 def products(phases: int, level: int) -> int:
@@ -60,6 +66,68 @@ def contrast(
         del rise
         rises.forget(posts)
     return found
+
+
+def drop_contrast(
+    network: EnergyNetwork, x: Tensor, ends: Sequence[Sequence[Sequence[Tensor]]], weights: Sequence[float]
+) -> dict[str, Tensor]:
+    """The same for resistors, -dE/dg_ij = -1/2 (v_i - u_j)^2; weights: divided by the batch already.
+
+    ends: (d_1 .. d_L, a_1 .. a_L) of each phase, whose voltages are v = a + d.
+    """
+    found = dict[str, Tensor]()
+    below = Swing.still(seen(network.couplings[0], x))
+    for level, coupling in enumerate(network.couplings):
+        o = coupling.weighted
+        swing = Swing.of([shifts[level] for shifts, _ in ends], [anchors[level] for _, anchors in ends], weights)
+        if o is not None and o.weight in network.trained:
+            post, pre = [swing.rise], [below.mean]
+            if level:
+                post, pre = [*post, swing.mean, *swing.weighted], [*pre, below.rise, *below.deviations]
+            value = torch.cat(post).T @ torch.cat(pre)
+            found[o.weight] = value - swing.squares[:, None] / 2 - below.squares[None, :] / 2
+        if o is not None and o.bias is not None and o.bias in network.trained:
+            found[o.bias] = swing.rise.sum(0)
+        below = swing
+    return found
+
+
+@final
+@dataclass(frozen=True)
+class Swing:
+    """One population's voltages in K phases: their mean, and what the phases do about it.
+
+    rise:       sum_k w_k v_k, (batch, units).
+    squares:    sum_k w_k v_k^2, summed over the batch, (units,).
+    deviations: v_k less the mean, where there are more than two phases, and `weighted`, w_k times these.
+    """
+
+    mean: Tensor
+    rise: Tensor
+    squares: Tensor
+    deviations: Sequence[Tensor] = ()
+    weighted: Sequence[Tensor] = ()
+
+    @classmethod
+    def still(cls, u: Tensor) -> Swing:
+        """The clamped input's, which is the same in all phases."""
+        return cls(u, torch.zeros_like(u), u.new_zeros(u.size(1)))
+
+    @classmethod
+    def of(cls, shifts: Sequence[Tensor], anchors: Sequence[Tensor], weights: Sequence[float]) -> Swing:
+        """Of phases that settled at anchors + shifts."""
+        first = anchors[0]
+        shifts = [d if a is first else d + (a - first) for d, a in zip(shifts, anchors, strict=True)]
+        middle, rise = _mean(shifts), _weighted(shifts, weights)
+        mean = first + middle
+        squares = (2 * mean * rise).sum(0)
+        if len(shifts) == 2:
+            return cls(mean, rise, squares)
+        deviations = [d - middle for d in shifts]
+        weighted = [w * d for w, d in zip(weights, deviations, strict=True)]
+        for d, scaled in zip(deviations, weighted, strict=True):
+            squares = squares + (d * scaled).sum(0)
+        return cls(mean, rise, squares, deviations, weighted)
 
 
 @final

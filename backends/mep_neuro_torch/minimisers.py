@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mep_neuro.activations import IDENTITY, Activation, ClippedLinear, respond
+from mep_neuro.activations import IDENTITY, Activation, ClippedLinear, Logistic, respond
 from mep_neuro_torch.operations import repeated
 
 NEWTON_STEPS = 6
@@ -23,7 +23,7 @@ NEWTON_STEPS = 6
 
 def steepness(activation: Activation, drive: Tensor) -> tuple[Tensor, Tensor]:
     """rho'(drive) and rho''(drive) of a logistic activation."""
-    assert not isinstance(activation, ClippedLinear)
+    assert isinstance(activation, Logistic)
     p = torch.sigmoid(activation.rate * drive)
     first = activation.rate * (activation.high - activation.low) * p * (1 - p)
     return first, activation.rate * first * (1 - 2 * p)
@@ -58,18 +58,30 @@ class Pull:
             u = u - (u + self.c * respond(self.activation, u) - goal) / (1 + self.c * first)
         return respond(self.activation, u)
 
+    def shift(self, current: Tensor, anchor: Tensor, total: Tensor, old: Tensor) -> Tensor:
+        """argmin_d 1/2 <total, d^2> - <current, d> + beta C(anchor + d), the resistive energy's; clip it to the range.
+
+        current: left over at the anchor, with what the neighbours' shifts add. old: where Newton starts.
+        """
+        rows = self.c.size(0)
+        anchor = repeated(anchor, rows)
+        if self.target is not None:
+            return self._softmax(repeated(current, rows), old, total, anchor)
+        return (repeated(current, rows) + (self.q - self.c * anchor)) / (total + self.c)
+
     def prox(self, mu: Tensor, z: Tensor) -> Tensor:
         """argmin_z 1/2 |z - mu|^2 + beta C(rho(z)); `z` is where Newton starts."""
         return self._softmax(mu, z) if self.target is not None else prox(self.activation, mu, self.c, self.q, z)
 
-    def _softmax(self, drive: Tensor, s: Tensor) -> Tensor:
-        """Newton on s - drive + beta (softmax(s) - y) = 0; its Hessian, diagonal plus rank one, is inverted exactly."""
+    def _softmax(self, drive: Tensor, s: Tensor, total: Tensor | float = 1.0, anchor: Tensor | float = 0.0) -> Tensor:
+        """Newton on t s - drive + beta (softmax(a + s) - y) = 0, with t `total` and a `anchor`; its Hessian, diagonal
+        plus rank one, is inverted exactly."""
         assert self.target is not None
         s = repeated(s, drive.size(0))
         for _ in range(NEWTON_STEPS):
-            p = torch.softmax(s, 1)
-            diagonal = 1 + self.c * p
-            g = (s - drive + self.c * (p - self.target)) / diagonal
+            p = torch.softmax(anchor + s, 1)
+            diagonal = total + self.c * p
+            g = (total * s - drive + self.c * (p - self.target)) / diagonal
             w = p / diagonal
             s = s - g - w * (self.c * (p * g).sum(1, keepdim=True)) / (1 - self.c * (p * w).sum(1, keepdim=True))
         return s

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_weight
 
-from mep_neuro.couplings import AvgPool2d, Conv2d, Coupling, Dense, Dropout, Operation
+from mep_neuro.couplings import AvgPool2d, Conv2d, Coupling, Dense, Dropout, Operation, Signed
+from mep_neuro.modules import signed
 from mep_neuro.network import EnergyNetwork
 
 Weights: TypeAlias = tuple[Tensor | None, Tensor | None]
@@ -77,6 +78,15 @@ def bias_statistic(coupling: Coupling, post: Tensor, masks: Masks) -> Tensor:
     return post.sum(0) if post.dim() == 2 else post.sum((0, 2, 3))
 
 
+def seen(coupling: Coupling, s: Tensor) -> Tensor:
+    """The population below as the operation with the weights sees it, where nothing drops out before it."""
+    for o in coupling.operations:
+        if o is coupling.weighted:
+            break
+        s = _forward(o, s, None, None, {})
+    return s
+
+
 def _at_weight(coupling: Coupling, post: Tensor, pre: Tensor | None, masks: Masks) -> tuple[Tensor, Tensor]:
     """post brought back, and pre brought forward, to the two sides of the operation with the weights."""
     place = next(i for i, o in enumerate(coupling.operations) if o is coupling.weighted)
@@ -99,6 +109,8 @@ def _forward(o: Operation, s: Tensor, weight: Tensor | None, bias: Tensor | None
             return F.avg_pool2d(s, o.kernel, o.stride, o.padding, o.ceil_mode, o.count_include_pad, o.divisor_override)
         case Dropout():
             return by_copies(torch.mul, s, masks[o.name]) if o.name in masks else s
+        case Signed():
+            return signed(s, o.gain)
     return s.reshape(s.size(0), *o.out_shape)
 
 
@@ -118,6 +130,9 @@ def _adjoint(o: Operation, s: Tensor, weight: Tensor | None, masks: Masks) -> Te
             )
         case Dropout():
             return by_copies(torch.mul, s, masks[o.name]) if o.name in masks else s
+        case Signed():
+            one, other = s.chunk(2, 1)
+            return o.gain * (one - other)
     return s.reshape(s.size(0), *o.in_shape)
 
 

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from mep_neuro.errors import OptionError
+from mep_neuro.network import EnergyNetwork
+from mep_neuro.types import Nudge
+from mep_neuro_torch.contrast import contrast
 from mep_neuro_torch.minimisers import Pull
 from mep_neuro_torch.operations import Masks, Weights
 
@@ -57,13 +60,14 @@ class Relaxation(abc.ABC):
     def local(self) -> tuple[list[Tensor], list[Tensor]]:
         """What a synapse sees: the two ends of every coupling, -dE/dW_l = post_l (x) pre_l.
 
-        post_1 .. post_L and pre_2 .. pre_L; pre_1 is x.
+        post_1 .. post_L and pre_2 .. pre_L; pre_1 is x. What an energy's own `contrast` takes may be cut otherwise.
         """
 
 
 class Blocks(abc.ABC):
     """An energy on this backend: where a phase begins, and what its blocks cost."""
 
+    network: EnergyNetwork
     needs_bounds: bool
     free_is_forward: bool
     """Whether the forward pass is the free equilibrium, so that nothing is left to settle."""
@@ -79,3 +83,19 @@ class Blocks(abc.ABC):
     @abc.abstractmethod
     def outputs(self, states: Sequence[Tensor]) -> Tensor:
         """What the network answers, (batch, *outputs)."""
+
+    def check_nudges(  # noqa: B027  # most energies have nothing to check here
+        self, nudges: Sequence[Nudge], relaxation: Relaxation
+    ) -> None:
+        """Raise `InputError` for a nudge under which the outputs have no minimum."""
+
+    def contrast(
+        self,
+        x: Tensor,
+        ends: Sequence[Sequence[Sequence[Tensor]]],
+        weights: Sequence[complex],
+        parameters: Sequence[Weights],
+        masks: Masks,
+    ) -> dict[str, Tensor]:
+        """sum_k weights_k (-dE/dtheta)(s_k), the mean over the batch; ends: `Relaxation.local` of each phase."""
+        return contrast(self.network, x, ends, weights, parameters, masks)

@@ -14,11 +14,13 @@ from mep_neuro.compare.compared_run import settings_of
 from mep_neuro.compare.comparison import PROFILES
 from mep_neuro.compare.page import check_page
 from mep_neuro.counts_file import read_counts
-from mep_neuro.errors import BackendUnavailable
+from mep_neuro.errors import BackendUnavailable, CapabilityError
 from mep_neuro.files import writable_folder
+from mep_neuro.network import EnergyNetwork
+from mep_neuro.registry import backend as open_backend
 from mep_neuro.registry import backend_class, backend_names
-from mep_neuro.reports import OUT, print_accounts, print_comparison, print_json
-from mep_neuro.runs import default_layers, settings_from
+from mep_neuro.reports import ERROR, OUT, print_accounts, print_comparison, print_json
+from mep_neuro.runs import RunSettings, default_layers, settings_from
 
 
 def account(
@@ -59,16 +61,16 @@ def compare(
 ) -> None:
     """Train the same network on several backends and by backpropagation, and set accuracy and joules side by side."""
     folders = [Path(name) for name in split_names(runs)]
-    if backends is None:
-        names = [] if folders else [name for name in backend_names() if _runs_here(name)]
-    else:
-        names = split_names(backends)
     if folders:
         settings = settings_of(folders[0])
     else:
         widths = default_layers(data) if layers is None else split_layers(layers)
         given = {"data": data, "layers": widths, "activation": activation, "energy": energy}
         settings = settings_from({**given, "epochs": epochs, "seed": seed})
+    if backends is None:
+        names = [] if folders else [name for name in backend_names() if _takes_part(name, settings)]
+    else:
+        names = split_names(backends)
     if out is not None:
         check_page()
         writable_folder(out)
@@ -90,8 +92,15 @@ def compare(
         OUT.print(f"Written: {path}", soft_wrap=True)
 
 
-def _runs_here(name: str) -> bool:
+def _takes_part(name: str, settings: RunSettings) -> bool:
+    """Whether a backend runs here and can hold the network; that it cannot is said."""
     try:
-        return bool(backend_class(name).availability())
+        if not backend_class(name).availability():
+            return False
+        open_backend(name, EnergyNetwork.from_module(settings.model(), energy=settings.energy)).close()
     except BackendUnavailable:
         return False
+    except CapabilityError as reason:
+        ERROR.print(f"{name} is left out: {reason}")
+        return False
+    return True

@@ -26,9 +26,10 @@ def train(
     data: Annotated[str, typer.Option(help="digits, mnist or fashion-mnist.")] = DEFAULTS.data,
     layers: Layers = ",".join(map(str, DEFAULTS.layers)),
     activation: Annotated[
-        str, typer.Option(help=f"Of the hidden populations: {', '.join(MODULES)}.")
+        str | None,
+        typer.Option(help=f"Of the hidden populations: {', '.join(MODULES)}; left out: relu, or diodes of resistors."),
     ] = DEFAULTS.activation,
-    energy: Annotated[str, typer.Option(help="hopfield or prediction_error.")] = DEFAULTS.energy,
+    energy: Annotated[str, typer.Option(help="hopfield, prediction_error or resistive.")] = DEFAULTS.energy,
     backend: Annotated[str, typer.Option(help="The substrate, by name.")] = DEFAULTS.backend,
     epochs: Annotated[int, typer.Option(help="Passes over the training data.")] = DEFAULTS.epochs,
     batch_size: Annotated[int, typer.Option(help="Samples a step.")] = DEFAULTS.batch_size,
@@ -44,6 +45,9 @@ def train(
     learning: Annotated[str, typer.Option(help="auto, host or resident.")] = DEFAULTS.learning,
     profile: Annotated[str, typer.Option(help="Hardware profile to account on, by name or path.")] = "cmos_45nm",
     measure: Measure = "off",
+    input_gain: Annotated[
+        float, typer.Option(help="Resistive energy only: volts for an input of 1.")
+    ] = DEFAULTS.input_gain,
     set_: Set = [],  # noqa: B006
     out: Annotated[Path | None, typer.Option(help="Folder of the run; left out: a dated one under runs/.")] = None,
     data_dir: DataDir = None,
@@ -68,6 +72,7 @@ def train(
         "hold_out": hold_out,
         "learning": learning,
         "options": backend_options(set_),
+        "input_gain": input_gain,
     }
     if resume:
         settings = _resumed(out, {k: v for k, v in given.items() if _was_given(context, k)})

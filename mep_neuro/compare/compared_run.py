@@ -74,7 +74,8 @@ def trained(settings: RunSettings, data: DataSet, *, measure: str | None, progre
 def trained_by_backprop(
     settings: RunSettings, data: DataSet, *, measure: str | None, progress: bool | None
 ) -> ComparedRun:
-    """Train the same module by backpropagation."""
+    """Train the same module by backpropagation; for resistors, a feed-forward network of the same layers."""
+    settings = settings.feed_forward()
     module = settings.model()
     history = train_by_backprop(settings, module, data, measure=measure, progress=progress)
     return ComparedRun("backprop", "backpropagation", settings, history, _metrics(module, data))

@@ -82,9 +82,12 @@ class Bench:
             yield next(c for c in self.cases if c.energy == energy)
 
     def chosen(self, **features: Any) -> Iterator[Case]:
-        """The plainest case of each energy with some of its features replaced, where the backend opens it."""
+        """The plainest case of each energy with some of its features replaced, where there is such a network and the
+        backend opens it."""
         for case in self.plain():
             other = Case(**{**vars(case), **features})
+            if not other.exists:
+                continue
             try:
                 self.kind(build(other, self.capabilities), seed=0, **self.options).close()
             except CapabilityError as reason:

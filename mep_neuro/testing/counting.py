@@ -8,8 +8,11 @@ import torch
 
 from mep_neuro.counts import OPERATIONS, PHASES, OperationCounts
 from mep_neuro.testing.bench import Bench
-from mep_neuro.testing.law import cases, deterministic, energy, law, option, rate
+from mep_neuro.testing.law import cases, deterministic, energy, law, macs, option, rate
 from mep_neuro.testing.rig import Rig
+
+LOOPED = ("hopfield", "resistive")
+"""Energies whose blocks read their neighbours above and below at each update."""
 
 PER_SAMPLE = ("macs", "accumulates", "neuron_updates")
 """Operations whose counts are proportional to the number of samples."""
@@ -74,7 +77,7 @@ def counts_know_their_phase(bench: Bench) -> None:
             rig.require(shown == wanted, f"samples counted by free, nudged and contrast: {shown}; it must be {wanted}")
 
 
-@law("L4", cases, rate)
+@law("L4", cases, rate, macs)
 def forward_pass_is_a_hand_count(bench: Bench) -> None:
     """Where the free phase is the forward pass, its macs are the couplings' own: sum of n_l-1 n_l a sample."""
     for case in (*bench.plain(), *bench.chosen(layout="single")):
@@ -87,10 +90,10 @@ def forward_pass_is_a_hand_count(bench: Bench) -> None:
                 rig.require(found == wanted, f"the free phase counts {found} macs; by hand it is {wanted}")
 
 
-@law("L4", cases, rate, deterministic, option("max_steps"), energy("hopfield"))
+@law("L4", cases, rate, macs, deterministic, option("max_steps"), energy(*LOOPED))
 def iterations_are_a_hand_count(bench: Bench) -> None:
     """One more iteration costs each coupling once forward and once back, but the clamped first one nothing."""
-    for case in bench.chosen(energy="hopfield"):
+    for case in (c for c in bench.plain() if c.energy in LOOPED):
         found = []
         for steps in (4, 5):
             with bench.open(case, settled=False, max_steps=steps) as rig:

@@ -102,6 +102,11 @@ def deterministic(bench: Bench) -> str:
     return "" if bench.capabilities.deterministic else "deterministic is False"
 
 
+def macs(bench: Bench) -> str:
+    """Settling is counted in multiply-accumulates."""
+    return "" if bench.capabilities.counts_macs else "counts_macs is False"
+
+
 def resident(bench: Bench) -> str:
     """The substrate learns by itself."""
     return "" if bench.capabilities.resident_learning else "resident_learning is False"
@@ -126,10 +131,11 @@ def option(name: str) -> Need:
     return lambda bench: "" if bench.has(name) else f"it has no option {name!r}"
 
 
-def energy(name: str) -> Need:
-    """The backend holds this energy."""
+def energy(*names: str) -> Need:
+    """The backend holds one of these energies."""
+    shown = " and ".join(map(repr, names))
     return lambda bench: (
-        "" if any(c.energy == name for c in bench.cases) else f"energies leave out {name!r} (or its networks)"
+        "" if any(c.energy in names for c in bench.cases) else f"energies leave out {shown} (or its networks)"
     )
 
 

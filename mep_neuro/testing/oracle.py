@@ -12,7 +12,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from mep_neuro.activations import Activation, ClippedLinear, respond
+from mep_neuro.activations import Activation, ClippedLinear, Logistic, respond
 from mep_neuro.costs import cost as cost_of
 from mep_neuro.network import EnergyNetwork
 
@@ -27,8 +27,8 @@ CORNER = 1e-7
 
 
 def bounded(network: EnergyNetwork) -> bool:
-    """Whether states are activities, which stay in the activation's range; else they are drives."""
-    return network.energy_name == "hopfield"
+    """Whether states are activities (or voltages), which stay in the activation's range; else they are drives."""
+    return network.energy_name != "prediction_error"
 
 
 def outputs(network: EnergyNetwork, states: Sequence[Tensor]) -> Tensor:
@@ -132,13 +132,15 @@ def _step(activation: Activation, s: Tensor, slope: Tensor) -> Tensor:
     """rho(rho^-1(s) - slope)."""
     if isinstance(activation, ClippedLinear):
         return (s - activation.slope * slope).clamp(activation.low, activation.high)
+    if not isinstance(activation, Logistic):
+        return respond(activation, s - slope)
     p = (s - activation.low) / (activation.high - activation.low)
     return respond(activation, torch.logit(p) / activation.rate - slope)
 
 
 def _inside(activation: Activation, s: Tensor) -> Tensor:
     """s, off the ends of a logistic activation's range, where its inverse is infinite."""
-    if isinstance(activation, ClippedLinear):
+    if not isinstance(activation, Logistic):
         return s
     margin = 1e-12 * (activation.high - activation.low)
     return s.clamp(activation.low + margin, activation.high - margin)
@@ -149,6 +151,8 @@ def _moves(activation: Activation, s: Tensor, slope: Tensor) -> Tensor:
     if isinstance(activation, ClippedLinear):
         wanted = s - activation.slope * slope
         return (wanted > activation.low) & (wanted < activation.high)
+    if not isinstance(activation, Logistic):
+        return respond(activation, s - slope) != 0
     return torch.ones_like(s, dtype=torch.bool)
 
 

@@ -119,6 +119,27 @@ def programs_are_checked(bench: Bench) -> None:
 
 
 @law("L0", cases)
+def conductances_are_not_negative(bench: Bench) -> None:
+    """`program` refuses a conductance below 0; `apply` takes one to 0 and no further."""
+    for case in (c for c in bench.plain() if c.energy == "resistive"):
+        with bench.open(case, settled=False) as rig:
+            before = rig.parameters()
+            for name in rig.network.conductances:
+                with rig.refuses(f"program with {name!r} below 0"):
+                    rig.program({**before, name: -before[name]})
+            unchanged = distance(joined(rig.parameters()), joined(before))
+            rig.require(unchanged <= UNTOUCHED, "program is refused, but some parameters were written all the same")
+            for name in rig.network.conductances:
+                rig.substrate.apply({name: rig.give(-2 * before[name])})
+                low = max(0.0, (bench.capabilities.weight_range or (0.0,))[0])
+                rig.require_small(
+                    f"how far twice itself taken off leaves {name!r} from the least that is held",
+                    float((rig.parameters()[name] - low).abs().max() / before[name].abs().max()),
+                    bench.allowed(),
+                )
+
+
+@law("L0", cases)
 def apply_adds(bench: Bench) -> None:
     """`apply` adds an update to the parameters that it names, and leaves the others as they are."""
     for case in bench.plain():
@@ -220,7 +241,8 @@ def frozen_parameters_get_nothing(bench: Bench) -> None:
 
 def altered(rig: Rig) -> dict[str, Tensor]:
     """Parameters unlike those that the module holds, within what its weights span."""
-    return {name: -0.5 * p.detach().cpu().double() for name, p in rig.network.parameters.items()}
+    own, positive = rig.network.parameters, rig.network.conductances
+    return {name: (0.5 if name in positive else -0.5) * p.detach().cpu().double() for name, p in own.items()}
 
 
 def grain(held: Capabilities, value: Tensor) -> float:

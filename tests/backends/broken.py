@@ -70,6 +70,14 @@ class WritesBeforeItChecks(Wrapper):
         self.inner.program(parameters)
 
 
+class TakesSizesForConductances(Wrapper):
+    breaks = "conductances_are_not_negative"
+
+    def program(self, parameters: Parameters) -> None:
+        positive = self.network.conductances
+        self.inner.program({name: abs(value) if name in positive else value for name, value in parameters.items()})
+
+
 class AppliesByOverwriting(Wrapper):
     breaks = "apply_adds"
 

@@ -1,0 +1,51 @@
+"""What a network, a nudge and parameters must be for crossbars to hold them."""
+
+from __future__ import annotations
+
+import torch
+
+from mep_neuro.couplings import Coupling, Weighted
+from mep_neuro.errors import CapabilityError, InputError, OptionError, did_you_mean
+from mep_neuro.types import Nudge, Parameters
+from mep_neuro_analog.settling import Pull
+
+
+def as_number(name: str, value: object) -> float:
+    """An option that must be a number. Raises `OptionError`."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise OptionError(f"{name} is {value!r}; give a number")
+    return float(value)
+
+
+def one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    """Raise `OptionError` for a choice that is not there."""
+    if value not in known:
+        raise OptionError(f"{name} is {value!r}; there are: {', '.join(known)}.{did_you_mean(str(value), known)}")
+
+
+def weighted(coupling: Coupling) -> Weighted:
+    """The coupling's layer with weights."""
+    if coupling.weighted is None:
+        raise CapabilityError("a coupling without weights has no crossbar: put a Linear layer there")
+    return coupling.weighted
+
+
+def pull(nudge: Nudge) -> Pull:
+    """A nudge as currents on the outputs."""
+    if nudge.force is not None:
+        return Pull(0.0, None, real(nudge.beta) * nudge.force)
+    return Pull(real(nudge.beta), nudge.target, None)
+
+
+def real(value: complex) -> float:
+    """A strength or weight that must be real."""
+    if value.imag:
+        raise CapabilityError("an analog substrate has no complex states: use nudging='centered'")
+    return value.real
+
+
+def check_finite(parameters: Parameters) -> None:
+    """Raise `InputError` for parameters that are infinite or NaN."""
+    for name, value in parameters.items():
+        if not bool(torch.isfinite(value).all()):
+            raise InputError(f"parameter {name!r} is not finite: the training diverged; lower the learning rate")
