@@ -19,8 +19,8 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parent.parent
 PROBE = """
 import importlib.metadata, sys
-import mep_neuro, mep_neuro_analog, mep_neuro_lava, mep_neuro_reference, mep_neuro_torch
-for module in (mep_neuro, mep_neuro_analog, mep_neuro_lava, mep_neuro_reference, mep_neuro_torch):
+import mep_neuro, mep_neuro_analog, mep_neuro_brian2, mep_neuro_lava, mep_neuro_reference, mep_neuro_torch
+for module in (mep_neuro, mep_neuro_analog, mep_neuro_brian2, mep_neuro_lava, mep_neuro_reference, mep_neuro_torch):
     if not module.__file__.startswith(sys.prefix):
         sys.exit(f"{module.__name__} comes from {module.__file__}, not from the wheel")
 for point in importlib.metadata.entry_points(group="mep_neuro.backends"):

@@ -70,18 +70,21 @@ def against_linear(product: str, spec: AnalogSpec) -> tuple[Work, Work]:
     return lambda: on_tiles(x), lambda: linear(x)
 
 
-def against_outer(name: str, slots: float) -> tuple[Work, Work]:
-    """An update by trains of so many slots on average, with all of a device's noise, and the plain outer product."""
+def against_outer(name: str, slots: float, least: float = -1.0) -> tuple[Work, Work]:
+    """An update by trains of so many slots on average, with all of a device's noise, and the plain outer product.
+
+    States are uniform from `least` to 1: from 0 as in one of EP's phases, from -1 as the differences of two.
+    """
     generator = torch.Generator().manual_seed(SEED)
     spec = device(name).pulses
     assert spec is not None
     devices = PulsedDevices(spec, (SIZE, SIZE), generator)
-    above, below = (torch.randn(BATCH, SIZE, generator=generator) for _ in range(2))
+    above, below = (least + (1 - least) * torch.rand(BATCH, SIZE, generator=generator) for _ in range(2))
     omega = 0.6 * torch.rand(SIZE, SIZE, generator=generator) - 0.3
-    rate = slots * spec.step / float((above.abs().amax(1) * below.abs().amax(1)).mean())
-    return lambda: devices.update(omega, above, below, rate), lambda: above.T @ below
+    return lambda: devices.update(omega, above, below, slots * spec.step), lambda: above.T @ below
 
 
+OUTER = "above^T @ below"
 NOISY = AnalogSpec(DEVICE, ArraySpec(), PERIPHERY)
 SMALL = AnalogSpec(DEVICE, ArraySpec(rows=256, columns=256), PERIPHERY)
 WIRED = AnalogSpec(DeviceSpec(g_min=0.0, g_max=5e-6), ArraySpec(wire_resistance=WIRE), PeripherySpec())
@@ -92,9 +95,10 @@ CASES = [
     Case(f"adjoint, {NOISES}", "nn.Linear", 6.0, lambda: against_linear("adjoint", NOISY)),
     Case(f"forward, {NOISES}, 4 tiles", "nn.Linear", 6.0, lambda: against_linear("forward", SMALL)),
     Case("forward after programming with IR drop", "nn.Linear", 3.0, lambda: against_linear("forward", WIRED)),
-    Case("pulsed update, ECRAM, trains of 1 slot", "above^T @ below", 10.0, lambda: against_outer("ecram", 0.5)),
-    Case("pulsed update, ECRAM, trains of 20 slots", "above^T @ below", 10.0, lambda: against_outer("ecram", 20.0)),
-    Case("the same, ReRAM with write noise", "above^T @ below", 15.0, lambda: against_outer("reram_sb", 20.0)),
+    Case("pulsed update, ECRAM, 1 slot a sample", OUTER, 10.0, lambda: against_outer("ecram", 0.5)),
+    Case("pulsed update, ECRAM, 20 slots, EP's phases", OUTER, 10.0, lambda: against_outer("ecram", 20.0, 0.0)),
+    Case("pulsed update, ECRAM, 20 slots, differences", OUTER, 10.0, lambda: against_outer("ecram", 20.0)),
+    Case("pulsed update, ReRAM with write noise, 20 slots", OUTER, 15.0, lambda: against_outer("reram_sb", 20.0)),
 ]
 
 

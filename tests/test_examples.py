@@ -37,6 +37,7 @@ EXPECTED = {
         "backprop \\+ Adam",
     ],
     "examples/quickstart.py": [r"epoch 5: test accuracy 0\.9[789]"],
+    "examples/spikes.py": [],
     "examples/swap_the_backend.py": [r"(\d\.(weight|bias).+ relative difference \d\.\de-1\d\n){4}"],
     "examples/train_char_lm.py": [
         r"at the start +3\.\d+",
@@ -99,6 +100,8 @@ def check_output(name: str, printed: str) -> None:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
 def test_example_runs(path: Path, tmp_path: Path) -> None:
+    if path.stem == "spikes":
+        pytest.importorskip("brian2")
     check_output(f"examples/{path.name}", run(str(path), cwd=tmp_path))
     assert list(tmp_path.iterdir()) == [], "an example leaves files behind"
 

@@ -21,6 +21,7 @@ Direction: TypeAlias = Literal["up", "down"]
 
 LARGEST_RATE = 40.0  # of -ln(1 - r): what is left after one pulse is then 4e-18 of the way
 TINY = 1e-30
+SHIFT = 1e-18  # of L, so that (1 - exp(-L)) / L is 1 at 0; not smaller, or products become denormal and slow
 TRAVEL, MOST_PARTS = 0.05, 16
 
 
@@ -28,17 +29,17 @@ class Line(NamedTuple):
     """A direction's step as a straight line in omega, f = start -+ fall omega, solved for any number of pulses.
 
     Each pulse takes the share r = fall of the way to where f vanishes, so n of them leave exp(-n rate) of it,
-    rate = -ln(1 - r). Kept for 2 n, and a sum of two omegas, which saves halving them:
+    rate = -ln(1 - r).
     """
 
     left: Tensor
-    """-rate / 2"""
+    """-rate"""
     drive: Tensor
-    """rate / r start / 2"""
+    """rate / r start"""
     noise: Tensor
-    """start exp(rate / 2) / (1 - r / 2) / sqrt(2): with it the noise of a single pulse comes out as f(omega)."""
+    """start exp(rate / 2) / (1 - r / 2): with it the noise of a single pulse comes out as f(omega)."""
     noise_fall: Tensor
-    """fall exp(rate / 2) / (1 - r / 2) / sqrt(8)"""
+    """fall exp(rate / 2) / (1 - r / 2) / 2, for a sum of two omegas."""
 
 
 class Moved(NamedTuple):
@@ -107,50 +108,53 @@ class DeviceSteps:
 
     def clip(self, omega: Tensor, *, out: Tensor | None = None) -> Tensor:
         """omega within each device's own bounds: no device holds more."""
-        return torch.minimum(torch.maximum(omega, self.low, out=out), self.high, out=out)
+        return torch.clamp(omega, self.low, self.high, out=out)
 
     def rows(self, begin: int, end: int) -> DeviceSteps:
         """The devices of some outputs alone, in the same memory."""
         parts = (self.up, self.down, self.low, self.high, self.slope_up, self.slope_down)
         return DeviceSteps(self.spec, *(part[begin:end] for part in parts))
 
-    def move(self, omega: Tensor, number: Tensor, net: Tensor) -> Moved:
-        """omega after `number` pulses, evenly mixed, `net` more of them up than down, and what their noise does.
+    def move(self, omega: Tensor, up: Tensor | None, down: Tensor | None) -> Moved:
+        """omega after numbers of pulses up and down, evenly mixed, and what their noise does; None: no pulse that way.
 
-        With u up, d down, L = u rate_up + d rate_down and the drive S = u f_up rate_up / r_up - d f_down rate_down /
-        r_down, all at omega,
+        With L = up rate_up + down rate_down and the drive S = up f_up rate_up / r_up - down f_down rate_down / r_down,
+        all at omega,
 
-            omega + S (1 - exp(-L)) / L,     spread = exp(-L) (u f_up^2 + d f_down^2) at the middle of the way.
+            omega + S (1 - exp(-L)) / L,     spread = exp(-L) (up f_up^2 + down f_down^2) at the middle of the way.
 
         Exact for any number of pulses in one direction where the step is constant or linear in omega, and for one
         pulse of any model; mixed directions are first order in r. A curved model is walked in up to 16 parts, by
         its tangent at each. The spread is right to second order in L, and exact for one pulse.
         Straight models are not cut to the bounds here, as noise may still bring them back: see `clip`.
         """
-        up, down = number + net, number - net
+        if up is None and down is None:
+            return Moved(omega.clone(), torch.zeros_like(omega))
         if self.spec.model == "constant":
-            half_up, half_down, square_up, square_down = self._constants
-            after = torch.addcmul(omega, up, half_up).addcmul_(down, half_down, value=-1)
-            return Moved(after, up.mul_(square_up).addcmul_(down, square_down))
+            after = _sum(up, self.up, down, self.down, -1).add_(omega)
+            return Moved(after, _sum(up, self._squares[0], down, self._squares[1]))
         parts = 1
         if not self.straight:
-            pulses = float(number.amax())
+            pulses = sum(float(number.amax()) for number in (up, down) if number is not None)
             parts = max(1, math.ceil(min(pulses, pulses * self.spec.step / TRAVEL, MOST_PARTS)))
-            up, down = up.div_(parts), down.div_(parts)
-        begin, decay = omega, None
-        for _ in range(parts):
-            ahead, behind = self._lines(omega)
-            left = (up * ahead.left).addcmul_(down, behind.left).sub_(TINY)
-            drive = (up * ahead.drive).addcmul_(down, behind.drive, value=-1).addcmul_(left, omega)
+            up, down = (None if number is None else number / parts for number in (up, down))
+        begin, decay = omega, torch.zeros(())
+        for part in range(parts):
+            ahead = None if up is None else self._line(omega, "up")
+            behind = None if down is None else self._line(omega, "down")
+            left = _sum(up, ahead and ahead.left, down, behind and behind.left).sub_(SHIFT)
+            drive = _sum(up, ahead and ahead.drive, down, behind and behind.drive, -1).addcmul_(left, omega)
             gone = torch.expm1(left)
             omega = drive.mul_(gone).div_(left).add_(omega)
             if self._coarse:
                 omega = self.clip(omega)
-            decay = gone if decay is None else decay.add_(gone).addcmul_(decay, gone)
-        assert decay is not None  # there is at least one part
+            decay = decay.add_(gone).addcmul_(decay, gone) if part else gone
         way = begin + omega
-        spread = torch.addcmul(ahead.noise, ahead.noise_fall, way, value=-1).square_().mul_(up)
-        spread.addcmul_(torch.addcmul(behind.noise, behind.noise_fall, way).square_(), down)
+        squares = (
+            ahead and torch.addcmul(ahead.noise, ahead.noise_fall, way, value=-1).square_(),
+            behind and torch.addcmul(behind.noise, behind.noise_fall, way).square_(),
+        )
+        spread = _sum(up, squares[0], down, squares[1])
         spread.addcmul_(spread, decay)
         return Moved(omega, spread if parts == 1 else spread.mul_(parts))
 
@@ -159,21 +163,22 @@ class DeviceSteps:
         """Whether steps are constant or linear in omega."""
         return self.spec.model in ("constant", "linear", "soft_bounds")
 
-    def _lines(self, omega: Tensor) -> tuple[Line, Line]:
-        """Both directions' steps as lines: the model itself where it is straight, else its tangents at omega."""
-        if not self.straight:
-            (f_up, fall_up), (f_down, fall_down) = self._tangent(omega, "up"), self._tangent(omega, "down")
-            return _line(f_up, fall_up.clamp(max=1), omega, 1), _line(f_down, fall_down.clamp(max=1), omega, -1)
-        return self._straight_lines
+    def _line(self, omega: Tensor, direction: Direction) -> Line:
+        """A direction's step as a line: the model itself where it is straight, else its tangent at omega."""
+        if self.straight:
+            return self._straight_lines[direction]
+        step, fall = self._tangent(omega, direction)
+        return _solved(step, fall.clamp_(max=1), omega, 1 if direction == "up" else -1)
 
     @cached_property
-    def _straight_lines(self) -> tuple[Line, Line]:
+    def _straight_lines(self) -> dict[Direction, Line]:
         zero = torch.zeros_like(self.up)
-        return _line(*self._tangent(zero, "up"), zero, 1), _line(*self._tangent(zero, "down"), zero, -1)
+        ahead, behind = self._tangent(zero, "up"), self._tangent(zero, "down")
+        return {"up": _solved(*ahead, zero, 1), "down": _solved(*behind, zero, -1)}
 
     @cached_property
-    def _constants(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return self.up / 2, self.down / 2, self.up.square() / 2, self.down.square() / 2
+    def _squares(self) -> tuple[Tensor, Tensor]:
+        return self.up.square(), self.down.square()
 
     @cached_property
     def _coarse(self) -> bool:
@@ -206,10 +211,21 @@ class DeviceSteps:
         return torch.addcmul(step, fall, omega, value=-side), fall
 
 
-def _line(step: Tensor, fall: Tensor, omega: Tensor, side: int) -> Line:
+def _solved(step: Tensor, fall: Tensor, omega: Tensor, side: int) -> Line:
+    """The line through f = step at omega."""
     share = fall.clamp(max=1)
     rate = torch.log1p(-share).neg_().clamp_(max=LARGEST_RATE)
     ratio = (rate + TINY) / (share + TINY)
-    gain = (1 - share).clamp_(min=math.exp(-LARGEST_RATE)).rsqrt_().div_(2 - share).mul_(math.sqrt(2))
-    drive = (ratio * step).addcmul_(rate, omega, value=side).div_(2)
-    return Line(rate / -2, drive, gain * torch.addcmul(step, fall, omega, value=side), gain * fall / 2)
+    gain = (1 - share).clamp_(min=math.exp(-LARGEST_RATE)).rsqrt_().div_(1 - share / 2)
+    drive = (ratio * step).addcmul_(rate, omega, value=side)
+    return Line(-rate, drive, gain * torch.addcmul(step, fall, omega, value=side), gain * fall / 2)
+
+
+def _sum(up: Tensor | None, a: Tensor | None, down: Tensor | None, b: Tensor | None, side: int = 1) -> Tensor:
+    """up a + side down b, without a direction that is None."""
+    if up is not None and a is not None:
+        total = up * a
+        return total if down is None or b is None else total.addcmul_(down, b, value=side)
+    assert down is not None
+    assert b is not None
+    return down * b if side == 1 else (down * b).neg_()

@@ -37,14 +37,22 @@ class Trains(NamedTuple):
 
 
 class Numbers(NamedTuple):
-    """Pulses of some rows of devices, (rows, inputs)."""
+    """Pulses of some rows of devices, (rows, inputs). Where numbers are still to be drawn, their means."""
 
-    number: Tensor
-    """Up and down; where it is still to be drawn, its mean."""
-    net: Tensor
-    """Up less down."""
-    variance: Tensor | None
-    """Of the number, where it is still to be drawn."""
+    up: Tensor | None
+    """None: no pulse goes up."""
+    down: Tensor | None
+    dispersion: Tensor | None
+    """Variance over mean of the number, up and down, where it is still to be drawn."""
+
+    @property
+    def number(self) -> Tensor:
+        """Up and down."""
+        if self.up is not None and self.down is not None:
+            return self.up + self.down
+        some = self.down if self.up is None else self.up
+        assert some is not None
+        return some
 
 
 class Met(abc.ABC):
@@ -61,7 +69,7 @@ class Met(abc.ABC):
 @final
 @dataclass(frozen=True, eq=False)
 class MetLines(Met):
-    """Pulses where lines met: |above|^T |below|, of the sign of their product, and the variance rest_0^T rest_1.
+    """Pulses where lines met: |above|^T |below|, of the sign of their product, with a variance rest_0^T rest_1.
 
     above: (n, outputs); below: (n, inputs). Products are taken some rows at a time, so that they stay in a core's
     cache; where no line differs in sign, one does for both.
@@ -73,16 +81,27 @@ class MetLines(Met):
     pulses: int
 
     def rows(self, begin: int, end: int) -> Numbers:
-        above = self.above[:, begin:end]
-        number = above.abs().T @ self._sizes
-        variance = None if self.rest is None else self.rest[0][:, begin:end].T @ self.rest[1]
-        if self._sign is not None:
-            return Numbers(number, number if self._sign > 0 else -number, variance)
-        return Numbers(number, above.T @ self.below, variance)
+        part, below = slice(begin, end), self._sizes[1]
+        number = self._sizes[0][:, part].T @ below
+        up, down = (number, None) if self._sign == 1 else (None, number)
+        if self._sign is None:  # number and net are halves then
+            net = self._half[:, part].T @ self.below
+            up, down = number + net, number - net
+        if self.rest is None:
+            return Numbers(up, down, None)
+        if up is not None and down is not None:
+            up.clamp_(min=0)  # rounding
+            down.clamp_(min=0)
+            number.mul_(2)
+        return Numbers(up, down, (self.rest[0][:, part].T @ self.rest[1]).div_(number.clamp(min=TINY)))
 
     @cached_property
-    def _sizes(self) -> Tensor:
-        return self.below.abs()
+    def _half(self) -> Tensor:
+        return self.above / 2
+
+    @cached_property
+    def _sizes(self) -> tuple[Tensor, Tensor]:
+        return (self.above if self._sign is not None else self._half).abs(), self.below.abs()
 
     @cached_property
     def _sign(self) -> int | None:
@@ -106,7 +125,8 @@ class MetGiven(Met):
 
     def rows(self, begin: int, end: int) -> Numbers:
         number = self.number[begin:end]
-        return Numbers(number, torch.copysign(number, self.sign[begin:end]), None)
+        net = torch.copysign(number, self.sign[begin:end])
+        return Numbers((number + net).mul_(0.5), (number - net).mul_(0.5), None)
 
 
 def plan(above: Tensor, below: Tensor, rate: float, step: float) -> Trains:
@@ -145,10 +165,10 @@ def moments(trains: Trains, generator: torch.Generator) -> Met:
     means, variances and covariances of all devices' numbers are those of the trains.
     """
     slots, outputs = trains.slots.clamp(min=1), trains.above.shape[1]
-    times = _times(torch.cat((trains.above, trains.below), 1), slots, generator)
-    share = times.abs().div_(slots)
-    rest = torch.addcmul(share, share, share, value=-1).clamp_(min=0)
-    above, below = times[:, :outputs] / slots, times[:, outputs:]
+    share = _times(torch.cat((trains.above, trains.below), 1), slots, generator)
+    sizes = share.abs()
+    rest = torch.addcmul(sizes, sizes, sizes, value=-1).clamp_(min=0)
+    above, below = share[:, :outputs] * slots, share[:, outputs:]
     rest_above, rest_below = rest[:, :outputs] * (slots * slots / (slots - 1).clamp(min=1)), rest[:, outputs:]
     deviation = math.sqrt(_total(rest_above, rest_below))
     drawn = _total(above, below) + deviation * float(slots.new_empty(1).normal_(generator=generator))
@@ -164,20 +184,19 @@ def given(number: Tensor, sign: Tensor) -> Met:
 
 
 def _times(probability: Tensor, slots: Tensor, generator: torch.Generator) -> Tensor:
-    """How often each line fires: a real number in [0, BL] with the binomial law's mean and variance, and its sign.
+    """c / BL, the share of the slots in which each line fires: in [0, 1], with the binomial law's mean p and variance.
 
-    One of two values, mean - a with probability b / (a + b) or else mean + b, where a b is the variance: a = b unless
-    that would pass 0 or BL, which are then the values themselves.
+    One of two values, p - a with probability b / (a + b) or else p + b, where a b = p (1 - p) / BL: a = b unless
+    that would pass 0 or 1, which are then the values themselves. The sign is that of `probability`.
     """
     p = probability.abs()
-    mean = p * slots
-    variance = torch.addcmul(mean, mean, p, value=-1).clamp_(min=0)
-    a = torch.minimum((variance + TINY).sqrt_(), mean).clamp_(min=TINY)
-    b = torch.minimum(variance / a, slots - mean).clamp_(min=TINY)
+    variance = torch.addcmul(p, p, p, value=-1).clamp_(min=0).div_(slots)
+    a = torch.minimum((variance + TINY).sqrt_(), p).clamp_(min=TINY)
+    b = torch.minimum(variance / a, 1 - p).clamp_(min=TINY)
     a = variance.div_(b)
     both = b.add_(a)
     often = torch.empty_like(p).uniform_(generator=generator).mul_(both).lt_(a)
-    return mean.sub_(a).addcmul_(often, both).clamp_(min=0).copysign_(probability)
+    return p.sub_(a).addcmul_(often, both).clamp_(min=0).copysign_(probability)
 
 
 def _total(above: Tensor, below: Tensor) -> float:

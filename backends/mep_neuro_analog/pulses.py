@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mep_neuro.errors import InputError, OptionError
 from mep_neuro_analog.pulse_models import TINY, DeviceSteps, Direction
-from mep_neuro_analog.pulse_trains import Met, count, fire, given, moments, plan
+from mep_neuro_analog.pulse_trains import Met, Numbers, count, fire, given, moments, plan
 from mep_neuro_analog.specs import PulseSpec
 
 FEW_SLOTS = 128
@@ -42,7 +42,10 @@ class Pulsed:
     @property
     def net(self) -> Tensor:
         """Of each device, up less down."""
-        return self.met.rows(0, len(self.hidden)).net
+        up, down, _ = self.met.rows(0, len(self.hidden))
+        if up is None or down is None:
+            return self.number if down is None else -self.number
+        return up - down
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,26 +176,27 @@ class PulsedDevices:
         """The devices' answer to pulses, with the noise of the pulses and of their number; some rows at a time."""
         hidden = torch.empty_like(omega)
         read = torch.empty_like(omega) if self.spec.write_noise > 0 else hidden
-        noise = self.spec.cycle_noise**2
+        noise = omega.new_full((), self.spec.cycle_noise**2)
         for begin, end, steps in self._blocks:
-            number, net, variance = met.rows(begin, end)
-            after, spread = steps.move(omega[begin:end], number, net)
-            if noise > 0 or variance is not None:
-                spread.mul_(noise if variance is None else (variance / (number + TINY)).add_(noise))
+            numbers = met.rows(begin, end)
+            after, spread = steps.move(omega[begin:end], numbers.up, numbers.down)
+            if self.spec.cycle_noise > 0 or numbers.dispersion is not None:
+                spread.mul_(noise if numbers.dispersion is None else numbers.dispersion + noise)
                 # v rsqrt(v) and not sqrt(v): where nothing is to be drawn, torch takes ten times as long over sqrt(0)
                 after.addcmul_((spread + TINY).rsqrt_().mul_(spread), self._normal(after))
             steps.clip(after, out=hidden[begin:end])
             if self.spec.write_noise > 0:
                 kept = apparent[begin:end] - omega[begin:end]
-                read[begin:end] = self._read(hidden[begin:end], kept, number, variance)
+                read[begin:end] = self._read(hidden[begin:end], kept, numbers)
         return Pulsed(hidden, read, met.pulses, met)
 
-    def _read(self, hidden: Tensor, kept: Tensor, number: Tensor, variance: Tensor | None) -> Tensor:
+    def _read(self, hidden: Tensor, kept: Tensor, numbers: Numbers) -> Tensor:
         """The apparent weights: write noise is drawn anew where a device was pulsed, and else kept."""
-        if variance is None:
+        number = numbers.number
+        if numbers.dispersion is None:
             pulsed = number.clamp(max=1)
         else:  # a number of mean m and variance v < m is 0 with probability exp(-m sqrt(m / v)), nearly the binomial's
-            none = (number / (variance + TINY)).mul_(number).mul_(number).clamp_(TINY, 900).sqrt_().neg_().exp_()
+            none = (numbers.dispersion + TINY).rsqrt_().mul_(number).clamp_(max=30).neg_().exp_()
             pulsed = self._uniform(none).sub_(none).sign_().clamp_(min=0)
         drawn = self._normal(hidden).mul_(self.spec.write_noise * self.spec.step)
         return kept.lerp(drawn, pulsed).add_(hidden)
@@ -221,7 +225,7 @@ class PulsedDevices:
             hidden = self.steps.clip(hidden + step)
         read = hidden
         if self.spec.write_noise > 0:
-            read = self._read(hidden, apparent - omega, met.rows(0, len(omega)).number, None)
+            read = self._read(hidden, apparent - omega, met.rows(0, len(omega)))
         return Pulsed(hidden, read, met.pulses, met)
 
     def _normal(self, like: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ def digits_are_learnt(bench: Bench) -> None:
             beta = 0.5 * min(1.0, network.steepest_negative_beta("squared_error"))
             nudging = "centered" if bench.capabilities.negative_nudging else "one_sided"
             learner = EquilibriumPropagation(substrate, beta=beta, nudging=nudging)
-            optimizer = torch.optim.Adam(module.parameters(), lr=0.01)
+            optimizer = torch.optim.Adam(module.parameters(), lr=0.003 if case.bounded else 0.01)
             for _ in range(EPOCHS * (2 if case.energy == "resistive" else 1)):
                 for start in range(0, TRAIN, BATCH):
                     learner.estimate(

@@ -50,7 +50,9 @@ def test_every_law_has_a_level_a_name_of_its_own_and_a_statement() -> None:
 
 
 def test_the_suite_opens_all_that_our_backends_declare() -> None:
-    assert [(bench.name, bench.refused) for bench in BENCHES if bench.refused] == []
+    """But for populations without a limit, which payloads and spikes cannot carry."""
+    refused = [(bench.name, reason) for bench in BENCHES for reason in bench.refused.values()]
+    assert [(name, reason) for name, reason in refused if "without a limit" not in reason] == []
 
 
 def test_the_plug_in_runs_a_registered_backend(folder: pytest.Pytester) -> None:

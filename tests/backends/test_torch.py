@@ -145,6 +145,7 @@ def test_bf16_autocast_keeps_the_gradients_direction(module: nn.Sequential, ener
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 def test_compiled_settling_is_used_and_equal() -> None:
+    torch._dynamo.reset()  # what another test compiled would be taken again
     torch._dynamo.utils.counters.clear()
     module = dense(dtype=torch.float32)
     x, y = batch(dtype=torch.float32)

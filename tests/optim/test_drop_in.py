@@ -78,6 +78,7 @@ def test_a_compiled_substrate_takes_the_same_steps() -> None:
     x, y = digits(64)
     ends = []
     for compiled in (False, True):
+        torch._dynamo.reset()  # what another test compiled would be taken again
         torch._dynamo.utils.counters.clear()
         model = module()
         substrate = mep.backend("torch", mep.EnergyNetwork.from_module(model), compile=compiled)

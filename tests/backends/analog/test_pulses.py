@@ -139,8 +139,8 @@ def test_mixed_directions_are_first_order_in_the_step(name: str) -> None:
     for fine in (1, 4):
         spec = replace(SPECS[name], step=SPECS[name].step / fine)
         array, omega = devices(spec), start()
-        number = torch.full_like(omega, 24.0 * fine)
-        moved = array.steps.move(omega, number, number / 3)
+        number = torch.full_like(omega, 8.0 * fine)
+        moved = array.steps.move(omega, 2 * number, number)
         expected = table(array.steps, omega, ["up", "down", "up"] * (8 * fine))
         found.append(float((array.steps.clip(moved.omega) - expected).abs().max()))
     assert found[0] < (0.1 if name == "coarse" else 0.01)
