@@ -98,7 +98,7 @@ CASES = [
     Case("pulsed update, ECRAM, 1 slot a sample", OUTER, 10.0, lambda: against_outer("ecram", 0.5)),
     Case("pulsed update, ECRAM, 20 slots, EP's phases", OUTER, 10.0, lambda: against_outer("ecram", 20.0, 0.0)),
     Case("pulsed update, ECRAM, 20 slots, differences", OUTER, 10.0, lambda: against_outer("ecram", 20.0)),
-    Case("pulsed update, ReRAM with write noise, 20 slots", OUTER, 15.0, lambda: against_outer("reram_sb", 20.0)),
+    Case("pulsed update, ReRAM with write noise, 20 slots", OUTER, 10.0, lambda: against_outer("reram_sb", 20.0)),
 ]
 
 

@@ -81,27 +81,28 @@ class MetLines(Met):
     pulses: int
 
     def rows(self, begin: int, end: int) -> Numbers:
-        part, below = slice(begin, end), self._sizes[1]
-        number = self._sizes[0][:, part].T @ below
+        part = slice(begin, end)
+        above, below, rest = self._sizes
+        number = above[:, part].T @ below
         up, down = (number, None) if self._sign == 1 else (None, number)
-        if self._sign is None:  # number and net are halves then
+        if self._sign is None:  # number, net and the variance are halves then
             net = self._half[:, part].T @ self.below
             up, down = number + net, number - net
         if self.rest is None:
             return Numbers(up, down, None)
-        if up is not None and down is not None:
-            up.clamp_(min=0)  # rounding
-            down.clamp_(min=0)
-            number.mul_(2)
-        return Numbers(up, down, (self.rest[0][:, part].T @ self.rest[1]).div_(number.clamp(min=TINY)))
+        return Numbers(up, down, (rest[:, part].T @ self.rest[1]).div_(number.clamp(min=TINY)))
 
     @cached_property
     def _half(self) -> Tensor:
         return self.above / 2
 
     @cached_property
-    def _sizes(self) -> tuple[Tensor, Tensor]:
-        return (self.above if self._sign is not None else self._half).abs(), self.below.abs()
+    def _sizes(self) -> tuple[Tensor, Tensor, Tensor]:
+        """|above|, |below| and rest_0, the first and last halved where signs differ."""
+        rest = self.above if self.rest is None else self.rest[0]
+        if self._sign is None:
+            return self._half.abs(), self.below.abs(), rest / 2
+        return self.above.abs(), self.below.abs(), rest
 
     @cached_property
     def _sign(self) -> int | None:

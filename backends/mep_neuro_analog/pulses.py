@@ -182,6 +182,7 @@ class PulsedDevices:
             after, spread = steps.move(omega[begin:end], numbers.up, numbers.down)
             if self.spec.cycle_noise > 0 or numbers.dispersion is not None:
                 spread.mul_(noise if numbers.dispersion is None else numbers.dispersion + noise)
+                spread.clamp_(min=0)  # numbers are differences, and may be just below 0
                 # v rsqrt(v) and not sqrt(v): where nothing is to be drawn, torch takes ten times as long over sqrt(0)
                 after.addcmul_((spread + TINY).rsqrt_().mul_(spread), self._normal(after))
             steps.clip(after, out=hidden[begin:end])

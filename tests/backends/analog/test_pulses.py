@@ -292,12 +292,16 @@ def z_of_moments(samples: Tensor, mean: Tensor, variance: Tensor) -> tuple[float
 
 
 @pytest.mark.parametrize(
-    ("batch", "k"), [(4, 0.6), (3, 25.0), (60, 2.8), (12, 18.0), (12, 60.0)], ids=["one", "few", "many", "long", "cut"]
+    ("batch", "k", "one_sign"),
+    [(4, 0.6, False), (3, 25.0, False), (60, 2.8, False), (12, 18.0, False), (12, 18.0, True), (12, 60.0, False)],
+    ids=["one", "few", "many", "long", "long one sign", "cut"],
 )
-def test_trains_have_the_mean_variance_and_covariance_of_their_law(batch: int, k: float) -> None:
+def test_trains_have_the_mean_variance_and_covariance_of_their_law(batch: int, k: float, one_sign: bool) -> None:
     """Means and variances of 20 devices, 30 covariances, and the total, over 4000 updates."""
     spec, shape = PulseSpec(1e-5, bounds=(-1e3, 1e3)), (4, 5)
     above, below = two_signs(batch, shape)
+    if one_sign:
+        above, below = above.abs(), -below.abs()
     rate = k * spec.step / float((above.abs().amax(1) * below.abs().amax(1)).mean())
     slots, q, p = probabilities(above, below, rate, spec.step)
     array = devices(spec, shape)
