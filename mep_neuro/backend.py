@@ -5,7 +5,6 @@ from __future__ import annotations
 import abc
 from collections.abc import Sequence
 from types import TracebackType
-from typing import ClassVar
 
 from typing_extensions import Self
 
@@ -24,7 +23,8 @@ class Backend(abc.ABC):
     no equilibrium. Randomness comes from the seed alone.
     """
 
-    capabilities: ClassVar[Capabilities]
+    capabilities: Capabilities
+    """Of the class; an open substrate may narrow its own."""
     network: EnergyNetwork
     """The network that is held; set by `__init__`."""
 

@@ -19,6 +19,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TypeVar
+
+Choice = TypeVar("Choice", bound=str)
 
 
 class MepNeuroError(Exception):
@@ -69,3 +72,12 @@ def did_you_mean(asked: str, known: Iterable[str]) -> str:
     """`" Did you mean 'torch'?"` for the nearest of the known names, or an empty string."""
     near = difflib.get_close_matches(asked, list(known), n=1, cutoff=0.6)
     return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def check_choice(name: str, value: str, known: Iterable[Choice]) -> Choice:
+    """The one of the known names that an option's value is. Raises `OptionError` with the nearest."""
+    known = tuple(known)
+    for choice in known:
+        if choice == value:
+            return choice
+    raise OptionError(f"no {name} {value!r}; there are: {', '.join(known)}.{did_you_mean(str(value), known)}")

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mep_neuro.activations import Activation, open_ended
-from mep_neuro.errors import OptionError, SettlingError, did_you_mean
+from mep_neuro.errors import InputError, OptionError, SettlingError, check_choice
 
 DEFAULT_STEPS = 20
 """Iterations of the free and of each nudged phase where `max_steps` is not given."""
@@ -48,12 +48,16 @@ def runs_away(what: str, energy: str) -> SettlingError:
 
 def check_solver(name: str, known: Iterable[str], energy: str) -> str:
     """The solver's name. Raises `OptionError` with the nearest one, and for a solver that the energy does not have."""
-    known = tuple(known)
-    if name not in known:
-        raise OptionError(f"no solver {name!r}; there are: {', '.join(known)}.{did_you_mean(str(name), known)}")
+    check_choice("solver", name, known)
     if name == "errors" and energy != "prediction_error":
         raise OptionError(f"the solver 'errors' is for energy='prediction_error', not {energy!r}: use 'even_odd'")
     return name
+
+
+def check_contrast(weights: Sequence[complex]) -> None:
+    """Raise `InputError` unless the weights of a contrast's equilibria sum to 0."""
+    if not weights or abs(sum(weights)) > 1e-6 * sum(map(abs, weights)):
+        raise InputError("the weights of a contrast must sum to 0")
 
 
 def step_limits(max_steps: int | Sequence[int]) -> tuple[int, int]:

@@ -11,7 +11,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import Any, final
 
 import pytest
 import torch
@@ -543,7 +543,7 @@ class Resident(mep.Backend):
     It settles as the torch backend does, on a copy of the network that nothing outside reaches.
     """
 
-    capabilities: ClassVar[mep.Capabilities] = mep.Capabilities(
+    capabilities: mep.Capabilities = mep.Capabilities(
         couplings=frozenset({"Dense", "Dropout"}),
         costs=frozenset({"squared_error"}),
         resident_learning=True,

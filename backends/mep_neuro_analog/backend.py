@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import ClassVar, Literal, final
+from typing import Literal, final
 
 import torch
 from torch import Tensor
@@ -15,11 +15,11 @@ from torch import Tensor
 from mep_neuro.backend import Backend
 from mep_neuro.capabilities import Availability, Capabilities
 from mep_neuro.counts import OperationCounts
-from mep_neuro.errors import CapabilityError, InputError, OptionError
+from mep_neuro.errors import CapabilityError, InputError, OptionError, check_choice
 from mep_neuro.network import EnergyNetwork
-from mep_neuro.settling import CONVERGED, DEFAULT_STEPS, check_tolerance, runs_away, step_limits
+from mep_neuro.settling import CONVERGED, DEFAULT_STEPS, check_contrast, check_tolerance, runs_away, step_limits
 from mep_neuro.types import Equilibrium, Nudge, Parameters
-from mep_neuro_analog.checks import as_number, check_finite, one_of, pull, real, weighted
+from mep_neuro_analog.checks import as_number, check_finite, pull, real, weighted
 from mep_neuro_analog.counting import CircuitTally
 from mep_neuro_analog.learning import pulse
 from mep_neuro_analog.neurons import Neurons
@@ -49,7 +49,7 @@ class AnalogBackend(Backend):
     Biases are added by the periphery, without fault. Clipped weights are reported in the log and in `clipped`.
     """
 
-    capabilities: ClassVar[Capabilities] = Capabilities(
+    capabilities: Capabilities = Capabilities(
         couplings=frozenset({"Dense", "Flatten"}),
         activations=frozenset({"ClippedLinear", "Logistic"}),
         forces=True,
@@ -109,14 +109,14 @@ class AnalogBackend(Backend):
         self._steps, self._tolerance = step_limits(max_steps), check_tolerance(tolerance)
         if weight_max is not None and not 0 < as_number("weight_max", weight_max) < math.inf:
             raise OptionError(f"weight_max is {weight_max}; give a number above 0, or leave it out")
-        one_of("update", update, ("program", "pulses"))
-        one_of("learning", learning, ("phases", "difference"))
+        check_choice("update", update, ("program", "pulses"))
+        check_choice("learning", learning, ("phases", "difference"))
         pulsed = self.spec.device.pulses is not None
         if update == "pulses" and not pulsed:
             raise OptionError(f"device {self.spec.device.name!r} does not answer to pulses: update='program'")
         self._learning = learning
         kind = type(self).capabilities
-        self.capabilities = replace(  # type: ignore[misc]  # an open substrate is narrower than its class
+        self.capabilities = replace(
             kind,
             deterministic=kind.deterministic and not self.spec.noisy,
             resident_learning=pulsed,
@@ -217,8 +217,7 @@ class AnalogBackend(Backend):
     def contrast(self, terms: Sequence[tuple[complex, Equilibrium]]) -> Parameters:
         self._check_programmed()
         weights = [real(w) for w, _ in terms]
-        if not terms or abs(sum(weights)) > 1e-6 * sum(map(abs, weights)):
-            raise InputError("the weights of a contrast must sum to 0")
+        check_contrast(weights)
         x, trained, found = self._readout.given(terms[0][1].x), self.network.trained, dict[str, Tensor]()
         phases = [[x, *e.states] for _, e in terms]
         for level, o in enumerate(self._weighted, 1):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from mep_neuro.couplings import Coupling, Weighted
-from mep_neuro.errors import CapabilityError, InputError, OptionError, did_you_mean
+from mep_neuro.errors import CapabilityError, InputError, OptionError
 from mep_neuro.types import Nudge, Parameters
 from mep_neuro_analog.settling import Pull
 
@@ -15,12 +15,6 @@ def as_number(name: str, value: object) -> float:
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise OptionError(f"{name} is {value!r}; give a number")
     return float(value)
-
-
-def one_of(name: str, value: str, known: tuple[str, ...]) -> None:
-    """Raise `OptionError` for a choice that is not there."""
-    if value not in known:
-        raise OptionError(f"{name} is {value!r}; there are: {', '.join(known)}.{did_you_mean(str(value), known)}")
 
 
 def weighted(coupling: Coupling) -> Weighted:

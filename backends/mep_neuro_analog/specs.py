@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from mep_neuro.errors import OptionError, did_you_mean
+from mep_neuro.errors import OptionError, check_choice, did_you_mean
 
 PulseModel: TypeAlias = Literal["constant", "linear", "soft_bounds", "exponential", "power"]
 PULSE_MODELS: tuple[PulseModel, ...] = ("constant", "linear", "soft_bounds", "exponential", "power")
@@ -162,8 +162,8 @@ class ArraySpec:
     ir_drop: Literal["nodal", "closed_form"] = "nodal"
 
     def __post_init__(self) -> None:
-        _one_of(self, "pairs", ("differential", "offset"))
-        _one_of(self, "ir_drop", ("nodal", "closed_form"))
+        check_choice("pairs", self.pairs, ("differential", "offset"))
+        check_choice("ir_drop", self.ir_drop, ("nodal", "closed_form"))
         if min(self.rows, self.columns) < 1:
             raise OptionError(f"a tile of {self.rows} x {self.columns}: give at least one row and one column")
         if self.wire_resistance < 0 or not math.isfinite(self.wire_resistance):
@@ -205,7 +205,7 @@ class PeripherySpec:
     v_unit: float = 0.2
 
     def __post_init__(self) -> None:
-        _one_of(self, "converters", ("ends", "tiles"))
+        check_choice("converters", self.converters, ("ends", "tiles"))
         for name in ("dac_bits", "adc_bits"):
             bits = getattr(self, name)
             if bits is not None and not 2 <= bits <= 24:
@@ -255,9 +255,3 @@ def _at_least_zero(spec: object, names: Iterable[str]) -> None:
         value = getattr(spec, name)
         if not (math.isfinite(value) and value >= 0):
             raise OptionError(f"{name} is {value:g}; give 0 or more")
-
-
-def _one_of(spec: object, name: str, known: tuple[str, ...]) -> None:
-    value = getattr(spec, name)
-    if value not in known:
-        raise OptionError(f"{name} is {value!r}; there are: {', '.join(known)}.{did_you_mean(str(value), known)}")

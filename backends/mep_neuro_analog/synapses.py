@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal, NamedTuple, TypeAlias, final
 
 import torch
 from torch import Tensor
 
-from mep_neuro.errors import InputError, OptionError
+from mep_neuro.errors import OptionError
 from mep_neuro_analog.devices import Devices
 from mep_neuro_analog.pulses import Pulsed, PulsedDevices
 from mep_neuro_analog.specs import AnalogSpec
@@ -104,8 +103,6 @@ class Synapses:
 
     def advance(self, seconds: float) -> None:
         """Let the devices drift."""
-        if not (math.isfinite(seconds) and seconds >= 0):
-            raise InputError(f"the clock cannot move by {seconds} s; give 0 or more")
         self._plus.advance(seconds)
         if self._minus is not None:
             self._minus.advance(seconds)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, final
+from typing import final
 
 import numpy as np
 
@@ -50,7 +50,7 @@ class Brian2Backend(Backend):
     Activations are nn.Hardtanh(0, 1), nn.Hardsigmoid and nn.ReLU6, of the outputs as well.
     """
 
-    capabilities: ClassVar[Capabilities] = Capabilities(
+    capabilities: Capabilities = Capabilities(
         dynamics="spiking",
         couplings=frozenset({"Dense", "Flatten"}),
         activations=frozenset({"ClippedLinear"}),
@@ -88,7 +88,7 @@ class Brian2Backend(Backend):
         self.layout = Layout.of(network)
         checks.compiler(self.target)
         if self.membrane == "random":
-            self.capabilities = replace(type(self).capabilities, deterministic=False)  # type: ignore[misc]
+            self.capabilities = replace(type(self).capabilities, deterministic=False)
         self._cache = cache
         self._engine: Engine | None = None
         self._parameters: dict[str, Array] = {}

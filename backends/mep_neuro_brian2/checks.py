@@ -13,6 +13,7 @@ import numpy as np
 from mep_neuro.capabilities import Availability
 from mep_neuro.errors import BackendUnavailable, CapabilityError, InputError
 from mep_neuro.network import EnergyNetwork
+from mep_neuro.settling import check_contrast
 from mep_neuro.types import Equilibrium, Nudge, Parameters
 from mep_neuro_brian2.layout import Array
 from mep_neuro_brian2.options import Target, Timing
@@ -119,8 +120,7 @@ def outputs(what: str, value: Any, network: EnergyNetwork, samples: int) -> Arra
 def terms(given: Sequence[tuple[complex, Equilibrium]]) -> list[float]:
     """The weights of a contrast, which sum to 0, its equilibria being of one x."""
     weights = [float(np.real(w)) for w, _ in given]
-    if not given or abs(sum(weights)) > 1e-6 * sum(map(abs, weights)):
-        raise InputError("the weights of a contrast must sum to 0")
+    check_contrast(weights)
     if any(not np.array_equal(e.x, given[0][1].x) for _, e in given):
         raise InputError("the equilibria of a contrast must be of the same x")
     return weights

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
-from mep_neuro.errors import OptionError, did_you_mean
+from mep_neuro.errors import OptionError, check_choice
 
 Target: TypeAlias = Literal["numpy", "cython", "cpp_standalone"]
 Membrane: TypeAlias = Literal["half", "random"]
@@ -88,18 +88,12 @@ class Timing:
 
 def check_target(target: str) -> Target:
     """The code generation target. Raises `OptionError` with the nearest name."""
-    return _one_of("target", target, get_args(Target))  # type: ignore[no-any-return]
+    return check_choice("target", target, get_args(Target))
 
 
 def check_membrane(membrane: str) -> Membrane:
     """How membranes start. Raises `OptionError` with the nearest name."""
-    return _one_of("membrane", membrane, get_args(Membrane))  # type: ignore[no-any-return]
-
-
-def _one_of(what: str, value: str, known: tuple[str, ...]) -> Any:
-    if value not in known:
-        raise OptionError(f"no {what} {value!r}; there are: {', '.join(known)}.{did_you_mean(str(value), known)}")
-    return value
+    return check_choice("membrane", membrane, get_args(Membrane))
 
 
 def _whole(ratio: float) -> bool:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, final
+from typing import Literal, final
 
 import numpy as np
 
 from mep_neuro.backend import Backend
 from mep_neuro.capabilities import Availability, Capabilities
 from mep_neuro.counts import OperationCounts
-from mep_neuro.errors import CapabilityError, InputError, OptionError, SettlingError
+from mep_neuro.errors import CapabilityError, InputError, OptionError, SettlingError, check_choice
 from mep_neuro.network import EnergyNetwork
-from mep_neuro.settling import CONVERGED
+from mep_neuro.settling import CONVERGED, check_contrast
 from mep_neuro.types import Array, Equilibrium, Nudge, Parameters
 from mep_neuro_lava import checks
 from mep_neuro_lava.contrast import bias_contrast, products, weight_contrast
@@ -58,7 +58,7 @@ class LoihiBackend(Backend):
     Weights have mantissas of 8 bits. `read` gives what is held; states are multiples of 2^(8 - state_bits).
     """
 
-    capabilities: ClassVar[Capabilities] = Capabilities(
+    capabilities: Capabilities = Capabilities(
         counts_macs=False,
         couplings=frozenset({"Dense", "Flatten"}),
         forces=True,
@@ -94,8 +94,7 @@ class LoihiBackend(Backend):
             ("weight_rounding", weight_rounding, ("nearest", "stochastic")),
             ("learning_rounding", learning_rounding, ("shared", "independent")),
         ):
-            if value not in known:
-                raise OptionError(f"{name} is {value!r}; there are: {', '.join(known)}")
+            check_choice(name, value, known)
         if type(headroom) is not int or not 0 <= headroom <= 7:
             raise OptionError(f"headroom is {headroom!r}; give 0 to 7 bits")
         if weight_fractions is not None and [type(n) for n in weight_fractions] != [int] * len(network.couplings):
@@ -113,9 +112,7 @@ class LoihiBackend(Backend):
         self._fractions, self._headroom = weight_fractions, headroom
         self._stochastic, self._learning_rounding = weight_rounding == "stochastic", learning_rounding
         independent = learning_rounding == "independent"
-        self.capabilities = replace(  # type: ignore[misc]  # an open substrate is narrower than its class
-            type(self).capabilities, deterministic=not self._stochastic and not independent
-        )
+        self.capabilities = replace(type(self).capabilities, deterministic=not self._stochastic and not independent)
         self._random = np.random.default_rng(seed)
         self._rounding = Rounding(learning_rounding, seed if independent else LAVA_SEED)
         self._tally = ChipTally(network, payload_bits)
@@ -191,8 +188,7 @@ class LoihiBackend(Backend):
 
     def contrast(self, terms: Sequence[tuple[complex, Equilibrium]]) -> Parameters:
         weights = [checks.real(w) for w, _ in terms]
-        if not terms or abs(sum(weights)) > 1e-6 * sum(map(abs, weights)):
-            raise InputError("the weights of a contrast must sum to 0")
+        check_contrast(weights)
         x = self.formats.input.decode(checks.payloads(terms[0][1].x, self.network, self.formats, self._input_range))
         if any(not np.array_equal(e.x, terms[0][1].x) for _, e in terms):
             raise InputError("the equilibria of a contrast must be of the same x")

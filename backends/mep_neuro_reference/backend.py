@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, final
+from typing import final
 
 import numpy as np
 
@@ -14,7 +14,15 @@ from mep_neuro.counts import OperationCounts, Tally
 from mep_neuro.couplings import Dropout
 from mep_neuro.errors import CapabilityError, InputError
 from mep_neuro.network import EnergyNetwork
-from mep_neuro.settling import CONVERGED, DEFAULT_STEPS, check_solver, check_step_size, check_tolerance, step_limits
+from mep_neuro.settling import (
+    CONVERGED,
+    DEFAULT_STEPS,
+    check_contrast,
+    check_solver,
+    check_step_size,
+    check_tolerance,
+    step_limits,
+)
 from mep_neuro.types import Equilibrium, Nudge, Parameters
 from mep_neuro_reference import checks
 from mep_neuro_reference.chains import ITEMSIZE, Chain
@@ -48,7 +56,7 @@ class ReferenceBackend(Backend):
     step_size: of the Euler solver, in (0, 1]; 0.5 where it is not given.
     """
 
-    capabilities: ClassVar[Capabilities] = Capabilities(
+    capabilities: Capabilities = Capabilities(
         energies=frozenset(CHAINS),
         couplings=frozenset({"Dense", "Conv2d", "AvgPool2d", "Flatten", "Dropout", "Signed"}),
         activations=frozenset({"ClippedLinear", "Logistic", "Rectifiers"}),
@@ -119,8 +127,7 @@ class ReferenceBackend(Backend):
     def contrast(self, terms: Sequence[tuple[complex, Equilibrium]]) -> Parameters:
         self._check_programmed()
         weights = [w for w, _ in terms]
-        if not terms or abs(sum(weights)) > 1e-6 * sum(map(abs, weights)):
-            raise InputError("the weights of a contrast must sum to 0")
+        check_contrast(weights)
         x = checks.batch(terms[0][1].x, self.network)
         if any(not np.array_equal(e.x, x) for _, e in terms):
             raise InputError("the equilibria of a contrast must be of the same x")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -13,9 +12,16 @@ from mep_neuro.backend import Backend
 from mep_neuro.capabilities import Capabilities
 from mep_neuro.counts import OperationCounts, Tally
 from mep_neuro.counts import Phase as CountedPhase
-from mep_neuro.errors import InputError
 from mep_neuro.network import EnergyNetwork
-from mep_neuro.settling import CONVERGED, RUNAWAY, check_solver, check_step_size, check_tolerance, step_limits
+from mep_neuro.settling import (
+    CONVERGED,
+    RUNAWAY,
+    check_contrast,
+    check_solver,
+    check_step_size,
+    check_tolerance,
+    step_limits,
+)
 from mep_neuro.types import Equilibrium, Nudge, Parameters
 from mep_neuro_torch.checks import Watched, check_finite, check_samples
 from mep_neuro_torch.contrast import products
@@ -34,7 +40,7 @@ ROUNDING = 8
 class TensorBackend(Backend):
     """Settling on tensors; see `TorchBackend` for the options."""
 
-    capabilities: ClassVar[Capabilities] = Capabilities(
+    capabilities: Capabilities = Capabilities(
         energies=ENERGIES,
         couplings=frozenset({"Dense", "Conv2d", "AvgPool2d", "Flatten", "Dropout", "Signed"}),
         activations=frozenset({"ClippedLinear", "Logistic", "Rectifiers"}),
@@ -122,8 +128,7 @@ class TensorBackend(Backend):
 
     @torch.no_grad()
     def contrast(self, terms: Sequence[tuple[complex, Equilibrium]]) -> Parameters:
-        if abs(sum(w for w, _ in terms)) > 1e-6 * sum(abs(w) for w, _ in terms):
-            raise InputError("the weights of a contrast must sum to 0")
+        check_contrast([w for w, _ in terms])
         x, masks, ends = terms[0][1].x, dict[str, Tensor](), []
         versions = self._versions(x)
         for _, equilibrium in terms:

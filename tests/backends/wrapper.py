@@ -23,7 +23,7 @@ HELD = dataclasses.replace(TorchBackend.capabilities, shares_parameters=False, r
 class Wrapper(Backend):
     """Passes every call on to the torch backend."""
 
-    capabilities: ClassVar[Capabilities] = HELD
+    capabilities: Capabilities = HELD
     usual_solver: ClassVar[str] = "even_odd"
     breaks: ClassVar[str] = ""
     """The law that a broken backend is meant to break."""

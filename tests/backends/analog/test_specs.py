@@ -73,7 +73,7 @@ def test_pulses_that_cannot_be(given: dict[str, Any], words: str) -> None:
     ("given", "words"),
     [
         ({"pairs": "diferential"}, "Did you mean 'differential'"),
-        ({"ir_drop": "exact"}, "ir_drop is 'exact'"),
+        ({"ir_drop": "exact"}, "no ir_drop 'exact'"),
         ({"rows": 0}, "at least one row"),
         ({"columns": 0}, "at least one row and one column"),
         ({"wire_resistance": -1.0}, "wire_resistance is -1"),
