@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -44,6 +45,13 @@ def backend(name: str, network: EnergyNetwork, *, seed: int = 0, **options: Any)
     availability = kind.availability()
     if not availability:
         raise BackendUnavailable(f"backend {name!r} cannot run here: {availability.reason}; {availability.cure}")
+    check_options(name, kind, options)
+    _check_holds(name, kind, network)
+    return kind(network, seed=seed, **options)
+
+
+def check_options(name: str, kind: type[Backend], options: Iterable[str]) -> None:
+    """Raise `OptionError`, with the nearest, for an option that the backend does not have."""
     known = [p for p in inspect.signature(kind.__init__).parameters if p not in ("self", "network", "seed")]
     for option in options:
         if option not in known:
@@ -51,8 +59,6 @@ def backend(name: str, network: EnergyNetwork, *, seed: int = 0, **options: Any)
                 f"backend {name!r} has no option {option!r}; it has: {', '.join(known) or 'none'}."
                 f"{did_you_mean(option, known)}"
             )
-    _check_holds(name, kind, network)
-    return kind(network, seed=seed, **options)
 
 
 def _check_holds(name: str, kind: type[Backend], network: EnergyNetwork) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -122,6 +123,15 @@ def settings_from(values: dict[str, Any]) -> RunSettings:
         given = str(first.get("input"))
         hint = did_you_mean(given, OPTIMIZERS) if name == "optimizer" else ""
         raise InputError(f"{name.replace('_', '-')} is {given!r}: {first['msg']}.{hint}") from error
+
+
+def settings_of(folder: Path) -> RunSettings:
+    """The settings of the run in a folder. Raises `InputError` where there is none."""
+    try:
+        kept = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder} holds no run ({error}): give a folder that mep-neuro train --out wrote") from error
+    return settings_from(kept)
 
 
 @contextmanager

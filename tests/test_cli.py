@@ -467,7 +467,7 @@ def test_help_says_all_that_was_written(command: Command, arguments: str, said: 
         ("--learning resident", "TorchBackend cannot change its own weights"),
         ("--nudging holomorphic", "holomorphic nudging needs"),
         ("--resume", "--resume needs --out"),
-        ("--resume --out nothing", "nothing holds no run to resume"),
+        ("--resume --out nothing", "nothing holds no run"),
         ("--out file/below", "file is a file. Give another folder."),
         ("--out file", "file is a file. Give another folder."),
         ("--data mnist --data-dir none", "mnist: no folder holds train-images-idx3-ubyte"),
@@ -606,10 +606,10 @@ def test_a_flag_against_the_run_is_refused(command: Command, run: Path, flag: st
 @pytest.mark.parametrize(
     ("file", "damaged", "said"),
     [
-        ("config.json", b"", "run holds no run to resume"),
+        ("config.json", b"", "run holds no run"),
         ("config.json", b"[1]", "is '[1]'"),
         ("config.json", b'{"momentum": 1}', "momentum is '1'"),
-        ("config.json", b"\xff", "run holds no run to resume"),
+        ("config.json", b"\xff", "run holds no run"),
         ("last.pt", b"", "last.pt is truncated or no checkpoint"),
         ("last.pt", b"not a checkpoint", "last.pt is truncated or no checkpoint"),
     ],

@@ -10,7 +10,6 @@ import typer
 from mep_neuro.accounting import account as account_for
 from mep_neuro.cli.options import DEFAULTS, DataDir, Json, Measure, Profiles, sensor, split_layers, split_names
 from mep_neuro.compare import compare as compare_runs
-from mep_neuro.compare.compared_run import settings_of
 from mep_neuro.compare.comparison import PROFILES
 from mep_neuro.compare.page import check_page
 from mep_neuro.counts_file import read_counts
@@ -20,7 +19,7 @@ from mep_neuro.network import EnergyNetwork
 from mep_neuro.registry import backend as open_backend
 from mep_neuro.registry import backend_class, backend_names
 from mep_neuro.reports import ERROR, OUT, print_accounts, print_comparison, print_json
-from mep_neuro.runs import RunSettings, default_layers, settings_from
+from mep_neuro.runs import RunSettings, default_layers, settings_from, settings_of
 
 
 def account(

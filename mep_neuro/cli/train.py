@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import itertools
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +17,7 @@ from mep_neuro.errors import InputError
 from mep_neuro.files import writable_folder
 from mep_neuro.profiles import hardware_profile
 from mep_neuro.reports import ERROR, OUT, document, print_account, print_history, print_json
-from mep_neuro.runs import RunSettings, prepared, settings_from
+from mep_neuro.runs import RunSettings, prepared, settings_from, settings_of
 
 
 def train(
@@ -107,12 +106,8 @@ def _resumed(out: Path | None, given: dict[str, Any]) -> RunSettings:
     """The settings of the run in a folder; of those given again only `epochs` may differ."""
     if out is None:
         raise InputError("--resume needs --out, the folder of the run to go on with")
-    try:
-        kept = json.loads((out / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{out} holds no run to resume ({error}): leave out --resume to start one") from error
-    settings = settings_from(kept)
-    wanted = settings_from({**kept, **given})
+    settings = settings_of(out)
+    wanted = settings_from({**settings.model_dump(), **given})
     for name in given:
         if name != "epochs" and getattr(wanted, name) != getattr(settings, name):
             flag = "set" if name == "options" else name.replace("_", "-")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,9 @@ from mep_neuro.accounting.neurobench import neurobench_metrics
 from mep_neuro.backprop import train_by_backprop
 from mep_neuro.checkpoints import load_checkpoint
 from mep_neuro.data import DataSet
-from mep_neuro.errors import InputError
 from mep_neuro.history import History
 from mep_neuro.network import EnergyNetwork
-from mep_neuro.runs import RunSettings, prepared, settings_from
+from mep_neuro.runs import RunSettings, prepared, settings_of
 
 Algorithm = Literal["equilibrium propagation", "backpropagation"]
 
@@ -88,20 +86,6 @@ def loaded(folder: Path, data_dir: Path | None) -> ComparedRun:
     history = History.from_json(load_checkpoint(folder / "last.pt", network)["history"])
     metrics = _metrics(network.module, settings.data_set(data_dir))
     return ComparedRun(folder.name, "equilibrium propagation", settings, history, metrics)
-
-
-def settings_of(folder: Path) -> RunSettings:
-    """The settings of the run in a folder. Raises `InputError` where there is none."""
-    path = folder / "config.json"
-    try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(
-            f"{folder} holds no run ({path}: {error.strerror or error}): give a folder that mep-neuro train --out wrote"
-        ) from error
-    except ValueError as error:
-        raise InputError(f"{path} is no JSON ({error}): give a folder that mep-neuro train --out wrote") from error
-    return settings_from(kept)
 
 
 def _metrics(module: nn.Sequential, data: DataSet) -> dict[str, object]:
