@@ -20,9 +20,11 @@ from mep_neuro.checkpoints import load_checkpoint
 from mep_neuro.compare import ComparedRun, Comparison, compare
 from mep_neuro.counts import OperationCounts
 from mep_neuro.counts_file import read_counts, write_counts
+from mep_neuro.deployment import deploy, target_names
 from mep_neuro.history import EpochRecord, History
 from mep_neuro.modules import Diodes, SignedInput, resistive_init_
 from mep_neuro.network import EnergyNetwork, Population
+from mep_neuro.nir_graphs import export_nir
 from mep_neuro.nudging import Centered, Holomorphic, OneSided, RandomSign
 from mep_neuro.optim import (
     AdamUpdate,
@@ -50,6 +52,7 @@ from mep_neuro.propagation import EquilibriumPropagation, Phases
 from mep_neuro.registry import backend, backend_names
 from mep_neuro.resistive import dissipated_power, kcl_residual
 from mep_neuro.runs import RunSettings
+from mep_neuro.target import Bundle, Target, Trained
 from mep_neuro.training import fit
 from mep_neuro.training_run import evaluate
 from mep_neuro.types import Equilibrium, Nudge
@@ -61,6 +64,7 @@ __all__ = [
     "Availability",
     "Backend",
     "BackpropGradient",
+    "Bundle",
     "Capabilities",
     "Centered",
     "ComparedRun",
@@ -99,13 +103,17 @@ __all__ = [
     "SignedInput",
     "SpectralConstraint",
     "Statistics",
+    "Target",
+    "Trained",
     "Update",
     "account",
     "backend",
     "backend_names",
     "compare",
+    "deploy",
     "dissipated_power",
     "evaluate",
+    "export_nir",
     "fit",
     "hardware_profile",
     "kcl_residual",
@@ -122,5 +130,6 @@ __all__ = [
     "sdmep",
     "smep",
     "smep_fast",
+    "target_names",
     "write_counts",
 ]

@@ -44,6 +44,8 @@ class Capabilities:
     """Bits of a weight; None for floating point."""
     weight_range: tuple[float, float] | None = None
     """Smallest and largest weight that it can hold; None for no limit."""
+    on_request: bool = False
+    """Whether it is so slow that comparisons take it only where it is named."""
     tolerance: float = 1e-4
     """Relative error of states and gradients that the conformance suite allows it."""
 

@@ -14,9 +14,11 @@ from rich.table import Column, Table
 from mep_neuro.accounting import EnergyReport
 from mep_neuro.compare.comparison import versions
 from mep_neuro.compare.quantities import SPACE, quantity
+from mep_neuro.errors import ProfileError
 from mep_neuro.history import History
 from mep_neuro.profiles import HardwareProfile
 from mep_neuro.runs import RunSettings
+from mep_neuro.target import Bundle
 
 PLAIN: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}  # names and paths are shown as they are
 
@@ -24,12 +26,15 @@ OUT = Console(**PLAIN)
 ERROR = Console(**PLAIN, stderr=True, soft_wrap=True)
 
 
-def document(settings: RunSettings, history: History, report: EnergyReport, folder: Path) -> dict[str, Any]:
-    """A training run as plain values."""
+def document(
+    settings: RunSettings, history: History, report: EnergyReport | ProfileError, folder: Path
+) -> dict[str, Any]:
+    """A training run as plain values; `account` is null where the profile has no price for any of its work."""
     return {
         "test_accuracy": history.last.test_accuracy,
         "train_accuracy": history.last.train_accuracy,
-        "account": report.to_json(),
+        "account": report.to_json() if isinstance(report, EnergyReport) else None,
+        "not_accounted": None if isinstance(report, EnergyReport) else str(report),
         "settings": settings.model_dump(mode="json"),
         "out": str(folder),
         "versions": versions(),
@@ -135,6 +140,20 @@ def print_profile(profile: HardwareProfile) -> None:
         OUT.print(f"  {operation} cost nothing of their own: {why}")
     for name, scenario in profile.scenarios.items():
         OUT.print(f"  {profile.name}:{name}: {scenario.describes}")
+
+
+def print_bundle(bundle: Bundle) -> None:
+    """What was written, and what it takes of the chip."""
+    head, *rows = bundle.table
+    table = _table(*(text.replace(" a ", "\na ") for text in head), title="What the network takes of the chip")
+    for row in rows:
+        table.add_row(*row)
+    OUT.print(table)
+    for note in bundle.notes:
+        OUT.print(note)
+    OUT.print()
+    OUT.print(f"{_share(bundle.accuracy)} of {bundle.samples} test samples are right in simulation")
+    OUT.print(f"The bundle is {bundle.folder}; its README.md says how to run it", soft_wrap=True)
 
 
 def _cells(a: dict[str, Any], third: Literal["seconds", "x backprop"]) -> tuple[str, str, str, str]:

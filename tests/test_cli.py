@@ -341,9 +341,11 @@ def test_compare_agrees_with_the_library_and_with_its_files(command: Command, tm
 
 
 def test_compare_takes_all_that_run_here_and_backprop(command: Command) -> None:
-    document = command(*SMALL, "--json").document
+    ran = command(*SMALL, "--json")
+    document, left_out = ran.document, re.findall(r"(?m)^(\w+) is left out: ", ran.err)
     here = [row["name"] for row in command("backends", "--json").document if row["available"]]
-    assert [run["backend"] for run in document["runs"]] == [*here, None]
+    assert [run["backend"] for run in document["runs"]] == [*(name for name in here if name not in left_out), None]
+    assert set(left_out) <= {"brian2", "lava"}  # the outputs have no limit; it is slow
     assert document["runs"][-1]["algorithm"] == "backpropagation"
     assert {a["profile"] for a in document["accounts"]} == set(PROFILES)
 
@@ -408,7 +410,7 @@ def test_a_run_is_accounted_on_the_profile_asked_for(command: Command) -> None:
         ("train", "Learning rate; left out: 0.1 for sgd, 0.0005 else."),
         ("train", "Folder of the run; left out: a dated one under runs/."),
         ("train", "hardsigmoid, hardtanh, identity, relu"),
-        ("compare", "Names, by commas; left out: all that run here."),
+        ("compare", "Names, by commas; left out: all that run here, but for very slow ones."),
         ("data", "get"),
     ],
 )

@@ -37,6 +37,11 @@ EXPECTED = {
         "backprop \\+ Adam",
     ],
     "examples/quickstart.py": [r"epoch 5: test accuracy 0\.9[789]"],
+    "examples/resistive_circuit.py": [
+        r"test accuracy 0\.[89]\d+",
+        r"settles in [\d.]+ ns; counts take [\d.]+ ns",
+        r"at least [\d.e-]+ J a sample",
+    ],
     "examples/spikes.py": [],
     "examples/swap_the_backend.py": [r"(\d\.(weight|bias).+ relative difference \d\.\de-1\d\n){4}"],
     "examples/train_char_lm.py": [
@@ -52,6 +57,11 @@ EXPECTED = {
     "docs/optimizers.md": [r"test accuracy 0\.9[5-9]"],
     "docs/energy_accounting.md": [r"J a sample, 90 % interval", r"static \d+%, grade assumed", r"of it\n"],
     "docs/analog_substrate.md": [r"effective bits", r"fresh 0\.\d+", r"after a day 0\.\d+"],
+    "docs/analog_circuits.md": [
+        r"accuracy 0\.[89]\d+",
+        r"left over, A \d",
+        r"settles in, s [\d.e-]+ at most [\d.e-]+",
+    ],
     "docs/choose_a_backend.md": [r"'torch'", r"frozenset\(\{'", "relative difference"],
 }
 """What each example, and the Python on each page, must print."""
@@ -76,8 +86,8 @@ def blocks(page: str, language: str) -> list[str]:
 
 def capabilities_table() -> str:
     """The capabilities of our backends as they stand in docs/choose_a_backend.md."""
-    names = ("reference", "torch", "cuda", "analog", "loihi")
-    rows = [["Capability", *(f"`{name}`" for name in names)], ["---"] * 6]
+    names = ("reference", "torch", "cuda", "analog", "loihi", "lava", "brian2")
+    rows = [["Capability", *(f"`{name}`" for name in names)], ["---"] * 8]
     for field in dataclasses.fields(mep.Capabilities):
         values = [getattr(backend_class(name).capabilities, field.name) for name in names]
         rows.append([f"`{field.name}`", *map(in_words, values)])

@@ -1,11 +1,12 @@
-"""What a network, a nudge and parameters must be for crossbars to hold them."""
+"""What a network, a nudge and parameters must be for an analog substrate to hold them."""
 
 from __future__ import annotations
 
 import torch
 
-from mep_neuro.couplings import Coupling, Weighted
+from mep_neuro.couplings import Coupling, Signed, Weighted
 from mep_neuro.errors import CapabilityError, InputError, OptionError
+from mep_neuro.network import EnergyNetwork
 from mep_neuro.types import Nudge, Parameters
 from mep_neuro_analog.settling import Pull
 
@@ -22,6 +23,17 @@ def weighted(coupling: Coupling) -> Weighted:
     if coupling.weighted is None:
         raise CapabilityError("a coupling without weights has no crossbar: put a Linear layer there")
     return coupling.weighted
+
+
+def check_unsigned(network: EnergyNetwork) -> None:
+    """Raise `CapabilityError` for inputs of both signs, which circuits need and crossbars do not."""
+    for coupling in network.couplings:
+        for o in coupling.operations:
+            if isinstance(o, Signed):
+                raise CapabilityError(
+                    f"module {o.name!r} (SignedInput) is for circuits; weights on crossbars have both signs: "
+                    "leave it out"
+                )
 
 
 def pull(nudge: Nudge) -> Pull:

@@ -15,11 +15,11 @@ from mep_neuro_analog.specs import AnalogSpec
 
 
 @final
-class CircuitTally:
+class PhysicalTally:
     """The running counts. Heat is summed where the states are and brought to the host when it is asked for."""
 
-    def __init__(self, spec: AnalogSpec) -> None:
-        self._spec, self._samples = spec, 0
+    def __init__(self) -> None:
+        self._samples = 0
         self._whole: Counter[tuple[Phase, Operation]] = Counter()
         self._physical: defaultdict[tuple[Phase, Operation], float] = defaultdict(float)
         self._heat: dict[Phase, Tensor] = {}
@@ -28,34 +28,18 @@ class CircuitTally:
         """So many of an operation."""
         self._whole[phase, operation] += count
 
+    def spent(self, phase: Phase, operation: Operation, amount: float) -> None:
+        """So much of a physical quantity."""
+        self._physical[phase, operation] += amount
+
+    def heated(self, phase: Phase, joules: Tensor) -> None:
+        """Heat of conductances, a scalar in float64."""
+        self._heat[phase] = self._heat.get(phase, 0) + joules
+
     def presented(self, samples: int, host_values: int, itemsize: int) -> None:
         """Samples whose free phase was asked for; inputs are turned into voltages once and held for all phases."""
         self._samples += samples
         self.add("input_output", "host_bytes", samples * host_values * itemsize)
-
-    def settled(self, phase: Phase, chain: Chain, sweeps: int) -> None:
-        """A batch that settled: each coupling's weights read forward, and all but the first one's back as well, with
-        the voltages of the end state for the whole settling time. Only where converters stand between the tiles are
-        sweeps the machine's own steps, and counted."""
-        stepped = self._spec.periphery.converters == "tiles"
-        times = max(sweeps, 1) if stepped else 1
-        batch, seconds = len(chain.x), self._spec.periphery.settling_seconds * times
-        ends: Sequence[Tensor] = [chain.x, *chain.states]
-        watts = torch.zeros((), dtype=torch.float64, device=chain.x.device)
-        for level, connection in enumerate(chain.connections):
-            tiles = connection.synapses.tiles
-            self.add(phase, "cell_reads", batch * tiles.weight.numel() * times * (1 + (level > 0)))
-            watts = watts + tiles.power(ends[level].flatten(1)).sum(dtype=torch.float64)
-            if level > 0:
-                watts = watts + tiles.power(ends[level + 1].flatten(1), back=True).sum(dtype=torch.float64)
-            for back in (False, True)[: 1 + (level > 0)]:
-                dac, adc = tiles.conversions(batch, back=back)
-                self.add(phase, "dac_conversions", dac * times)
-                self.add(phase, "adc_conversions", adc * times)
-        self._heat[phase] = self._heat.get(phase, 0) + watts * seconds
-        units = sum(s[0].numel() for s in chain.states)
-        self._physical[phase, "seconds"] += batch * seconds
-        self._physical[phase, "neuron_seconds"] += batch * units * seconds
 
     def freeze(self) -> OperationCounts:
         """The counts so far."""
@@ -63,3 +47,28 @@ class CircuitTally:
         for phase, heat in self._heat.items():
             found[phase, "dissipated_joules"] = float(heat)
         return OperationCounts(self._samples, found)
+
+
+def count_crossbars(tally: PhysicalTally, spec: AnalogSpec, phase: Phase, chain: Chain, sweeps: int) -> None:
+    """A batch that settled on crossbars: each coupling's weights read forward, and all but the first one's back as
+    well, with the voltages of the end state for the whole settling time. Only where converters stand between the tiles
+    are sweeps the machine's own steps, and counted."""
+    stepped = spec.periphery.converters == "tiles"
+    times = max(sweeps, 1) if stepped else 1
+    batch, seconds = len(chain.x), spec.periphery.settling_seconds * times
+    ends: Sequence[Tensor] = [chain.x, *chain.states]
+    watts = torch.zeros((), dtype=torch.float64, device=chain.x.device)
+    for level, connection in enumerate(chain.connections):
+        tiles = connection.synapses.tiles
+        tally.add(phase, "cell_reads", batch * tiles.weight.numel() * times * (1 + (level > 0)))
+        watts = watts + tiles.power(ends[level].flatten(1)).sum(dtype=torch.float64)
+        if level > 0:
+            watts = watts + tiles.power(ends[level + 1].flatten(1), back=True).sum(dtype=torch.float64)
+        for back in (False, True)[: 1 + (level > 0)]:
+            dac, adc = tiles.conversions(batch, back=back)
+            tally.add(phase, "dac_conversions", dac * times)
+            tally.add(phase, "adc_conversions", adc * times)
+    tally.heated(phase, watts * seconds)
+    units = sum(s[0].numel() for s in chain.states)
+    tally.spent(phase, "seconds", batch * seconds)
+    tally.spent(phase, "neuron_seconds", batch * units * seconds)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from mep_neuro.errors import OptionError, check_choice, did_you_mean
 
@@ -71,13 +71,13 @@ class PulseSpec:
                 f"no pulse model {self.model!r}; there are: {', '.join(PULSE_MODELS)}."
                 f"{did_you_mean(self.model, PULSE_MODELS)}"
             )
-        _positive(self, "step")
+        check_positive(self, "step")
         if not self.bounds[0] < 0 < self.bounds[1]:
             raise OptionError(f"the bounds of omega are {self.bounds}; give (below 0, above 0), e.g. (-1.0, 1.0)")
         if (self.model == "exponential") is (self.exponential is None):
             raise OptionError("the exponential model, and no other, takes exponential=(a, b, A_up, A_down, ...)")
         spreads = ("step_spread", "slope_spread", "up_down_spread", "cycle_noise", "write_noise")
-        _at_least_zero(self, spreads)
+        check_at_least_zero(self, spreads)
 
 
 @dataclass(frozen=True)
@@ -124,12 +124,12 @@ class DeviceSpec:
             )
         if self.levels is not None and self.levels < 2:
             raise OptionError(f"levels is {self.levels}; a device that can be programmed has at least 2")
-        _at_least_zero(self, ("read_noise", "stuck_low", "stuck_high"))
+        check_at_least_zero(self, ("read_noise", "stuck_low", "stuck_high"))
         if self.stuck_low + self.stuck_high > 1:
             raise OptionError(
                 f"{self.stuck_low:g} of the devices are stuck at g_min and {self.stuck_high:g} at g_max: more than all"
             )
-        _positive(self, "drift_start")
+        check_positive(self, "drift_start")
         if self.drift_mean is None and self.drift_spread is not None:
             raise OptionError("drift_spread is given and drift_mean is not")
         for name in ("drift_mean", "drift_spread", "flicker"):
@@ -141,6 +141,12 @@ class DeviceSpec:
                 raise OptionError(f"{name} is clipped from {fit[2]:g} to {fit[3]:g}; give the lower limit first")
         if self.flicker is not None and not (min(self.flicker[:3]) >= 0 and self.flicker[3] > 0):
             raise OptionError(f"flicker is {self.flicker}; give (q, exponent, most) of 0 or more and a t_read above 0")
+
+    @property
+    def noisy(self) -> bool:
+        """Whether anything about it is drawn by chance."""
+        drawn = (any(self.programming), self.drift_spread is not None, self.flicker is not None, self.read_noise)
+        return any(drawn) or self.stuck_low > 0 or self.stuck_high > 0 or self.pulses is not None
 
 
 @dataclass(frozen=True)
@@ -212,11 +218,11 @@ class PeripherySpec:
                 raise OptionError(f"{name} is {bits}; give 2 to 24, or None for an ideal converter")
         for name in ("dac_range", "adc_range"):
             if getattr(self, name) is not None:
-                _positive(self, name)
-        _positive(self, "settling_seconds")
-        _positive(self, "v_unit")
+                check_positive(self, name)
+        check_positive(self, "settling_seconds")
+        check_positive(self, "v_unit")
         names = ("output_noise", "temperature", "bandwidth", "comparator_offset", "neuron_gain", "neuron_offset")
-        _at_least_zero(self, (*names, "settling_error"))
+        check_at_least_zero(self, (*names, "settling_error"))
         if self.settling_error >= 1:
             raise OptionError(f"settling_error is {self.settling_error:g}: nothing would settle; give less than 1")
 
@@ -238,19 +244,21 @@ class AnalogSpec:
     @property
     def noisy(self) -> bool:
         """Whether anything is drawn by chance."""
-        d, p = self.device, self.periphery
-        devices = (any(d.programming), d.drift_spread is not None, d.flicker is not None, d.stuck_low, d.stuck_high)
-        neurons = (p.comparator_offset, p.neuron_gain, p.neuron_offset)
-        return self.noisy_reads or any(devices) or any(neurons) or d.pulses is not None
+        p = self.periphery
+        return self.noisy_reads or self.device.noisy or any((p.comparator_offset, p.neuron_gain, p.neuron_offset))
 
 
-def _positive(spec: object, name: str) -> None:
-    value = getattr(spec, name)
+def check_positive(spec: object, name: str) -> None:
+    """Raise `OptionError` unless the spec's field of that name is a finite number above 0."""
+    value: Any = getattr(spec, name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise OptionError(f"{name} is {value!r}; give a number above 0")
     if not (math.isfinite(value) and value > 0):
         raise OptionError(f"{name} is {value:g}; give a number above 0")
 
 
-def _at_least_zero(spec: object, names: Iterable[str]) -> None:
+def check_at_least_zero(spec: object, names: Iterable[str]) -> None:
+    """Raise `OptionError` unless the spec's fields of these names are finite numbers of 0 or more."""
     for name in names:
         value = getattr(spec, name)
         if not (math.isfinite(value) and value >= 0):

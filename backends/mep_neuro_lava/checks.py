@@ -15,7 +15,7 @@ from mep_neuro.types import Nudge, Parameters
 from mep_neuro_lava.formats import Formats
 from mep_neuro_lava.kernels import KernelOverflow, check_width, constant
 from mep_neuro_lava.kernels.fixed import CONSTANT_FRACTION, Ints
-from mep_neuro_lava.relaxation import Pull
+from mep_neuro_lava.plan import Pull
 
 ROUGH = 0.01
 """Relative error up to which a constant counts as representable."""

@@ -58,11 +58,11 @@ class ChipTally:
             self._add(phase, "spikes", events)
             self._add(phase, "synaptic_events", events * self._fan_out(level))
 
-    def learnt(self, inputs: int, sent: Sequence[int]) -> None:
-        """One timestep of learning of one sample: each spike is delivered, and sets off the learning engine at each
-        synapse that it comes to."""
+    def learnt(self, inputs: int, sent: Sequence[int], timesteps: int) -> None:
+        """Timesteps of learning: each spike is delivered, and sets off the learning engine at each synapse that it
+        comes to."""
         events = inputs * self._sizes[0] + sum(n * self._fan_out(level) for level, n in enumerate(sent))
-        self._timesteps("update", sent, 1)
+        self._timesteps("update", sent, timesteps)
         self._add("update", "spikes", inputs + sum(sent))
         self._add("update", "synaptic_events", events)
         self._add("update", "learning_updates", events)

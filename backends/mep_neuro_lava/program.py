@@ -16,6 +16,7 @@ from mep_neuro_lava.formats import Formats
 from mep_neuro_lava.kernels import KernelOverflow, Synapses, check_width, finest_exponent, mantissas, sign_mode
 from mep_neuro_lava.kernels.fixed import Ints
 from mep_neuro_lava.kernels.synapses import ACCUMULATOR_BITS, DRIVE_BITS
+from mep_neuro_lava.plan import Plan
 
 LOWEST_EXPONENT, HIGHEST_EXPONENT = -8, 7
 """A connection's exponent has 4 bits, as on Loihi 1."""
@@ -115,6 +116,38 @@ def program_of(
     return Program(tuple(synapses), tuple(biases), formats)
 
 
+def plan_of(program: Program, payload_bits: int, timesteps: tuple[int, int]) -> Plan:
+    """A program as a Lava run takes it.
+
+    Raises `InputError` where a sum might not fit Lava's 32-bit accumulator, which wraps without a word.
+    """
+    formats, levels = program.formats, len(program.synapses)
+    for population in range(levels):
+        down = population + 1
+        ends = [(population, program.synapses[population].mantissas, program.forward[population], population)]
+        if down < levels:
+            ends.append((down, program.synapses[down].mantissas.T, program.back[down], down + 1))
+        total = 0.0
+        for _, matrix, exponent, sender in ends:
+            total += _sum(matrix, formats.payloads[sender].largest) * 2.0 ** max(0, exponent)
+        if total >= 1 << (ACCUMULATOR_BITS - 1):
+            raise InputError(
+                f"the drive of population {population + 1} may reach {total:.3g} in Lava's accumulator, which holds "
+                f"{1 << (ACCUMULATOR_BITS - 1):.3g}: give fewer payload_bits, or smaller weights"
+            )
+    return Plan(
+        synapses=program.synapses,
+        biases=program.biases,
+        neurons=formats.neurons,
+        input=formats.input,
+        forward=program.forward,
+        back=program.back,
+        payload_bits=payload_bits,
+        bits=formats.bits,
+        timesteps=timesteps,
+    )
+
+
 def fraction_limits(formats: Formats, level: int) -> tuple[int, int]:
     """The least and the largest fraction of a coupling's weights, so that both directions' exponents have 4 bits."""
     ends = [formats.payloads[level], *([formats.payloads[level + 1]] if level else [])]
@@ -135,8 +168,13 @@ def _bias(o: Dense, parameters: Mapping[str, Ints], formats: Formats) -> Ints:
 
 def _bound(matrix: Ints, payload: int, exponent: int) -> float:
     """The largest |matrix @ payloads| after the shift; infinite where the sum before it may be too wide."""
-    total = float(np.abs(matrix).sum(1).max(initial=0.0)) * payload
+    total = _sum(matrix, payload)
     return total * 2.0**exponent if total < 1 << (ACCUMULATOR_BITS - 1) else np.inf
+
+
+def _sum(matrix: Ints, payload: int) -> float:
+    """The largest |matrix @ payloads| before the shift."""
+    return float(np.abs(matrix).sum(1).max(initial=0.0)) * payload
 
 
 def safe(program: Program, level: int, latched: Ints) -> bool:

@@ -11,36 +11,14 @@ x is sent once: in the timestep before the first one all neurons are at 0 and si
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import final
 
 import numpy as np
 
 from mep_neuro_lava.kernels import accumulate, check_width
 from mep_neuro_lava.kernels.fixed import Ints
 from mep_neuro_lava.kernels.synapses import DRIVE_BITS
+from mep_neuro_lava.plan import Pull, Settled
 from mep_neuro_lava.program import Program, safe
-
-
-@final
-@dataclass(frozen=True)
-class Pull:
-    """A nudge as the output neurons hold it. pull: slope beta 2^12 with a target; push: a constant, without one."""
-
-    pull: int = 0
-    target: Ints | None = None
-    push: Ints | None = None
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Relaxed:
-    """Where a phase ended. states: of each population; change: (batch,), the largest change of any unit in the last
-    timestep, in units of a state; sent: payloads other than 0 that each population sent."""
-
-    states: tuple[Ints, ...]
-    change: Ints
-    sent: tuple[int, ...]
 
 
 def latch(program: Program, x: Ints) -> tuple[Ints, ...]:
@@ -57,7 +35,7 @@ def rest(program: Program, batch: int) -> tuple[Ints, ...]:
 
 def relax(
     program: Program, latched: Sequence[Ints], states: Sequence[Ints], timesteps: int, nudge: Pull | None = None
-) -> Relaxed:
+) -> Settled:
     """Run so many timesteps. Raises `KernelOverflow`, naming the population, for a drive that leaves its register."""
     neurons, levels = program.formats.neurons, range(len(states))
     checked = [not safe(program, level, latched[level]) for level in levels]
@@ -79,7 +57,7 @@ def relax(
     change = np.zeros(len(new[0]))
     for before, after in zip(old, new, strict=True):
         change = np.maximum(change, np.abs(after - before).max(1))
-    return Relaxed(tuple(new), change, tuple(sent))
+    return Settled(tuple(new), tuple(latched), change, 0, tuple(sent))
 
 
 def _drive(program: Program, level: int, latched: Ints, payloads: Sequence[Ints], checked: bool) -> Ints:

@@ -28,6 +28,7 @@ from mep_neuro.errors import InputError
 from mep_neuro_lava.kernels import Factor, Product, changed, check_width, rounded, shifted
 from mep_neuro_lava.kernels.engine import HIGHEST_POWER, LOWEST_POWER
 from mep_neuro_lava.kernels.fixed import Ints
+from mep_neuro_lava.plan import Lesson
 from mep_neuro_lava.program import Program
 
 BIAS_BITS = 20
@@ -101,17 +102,33 @@ def rule_of(program: Program, step: float) -> Rule:
     )
 
 
+def lesson_of(program: Program, step: float, trained: Sequence[tuple[bool, bool]], pull: int) -> Lesson:
+    """The rule of `rule_of` for the parameters that are trained.
+
+    trained: for each coupling, whether its weights and its biases learn.
+    pull:    slope beta 2^12 of the nudged phase.
+    """
+    rule = rule_of(program, step)
+    weights, biases = zip(*trained, strict=True)
+    return Lesson(
+        rate=rule.rate,
+        by_mean=tuple(scale if learns else None for scale, learns in zip(rule.by_mean, weights, strict=True)),
+        by_difference=tuple(
+            scale if learns else None for scale, learns in zip((None, *rule.by_difference), weights, strict=True)
+        ),
+        bias=tuple(rule.bias if learns else 0 for learns in biases),
+        pull=pull,
+    )
+
+
 @final
 class Learner:
-    """Learning on one program, whose arrays are copied once and then changed in place.
+    """Learning on one program, whose arrays are copied once and then changed in place."""
 
-    trained: for each level, whether its weights and its biases learn.
-    """
-
-    def __init__(self, program: Program, rule: Rule, rounding: Rounding, trained: Sequence[tuple[bool, bool]]) -> None:
+    def __init__(self, program: Program, lesson: Lesson, rounding: Rounding) -> None:
         synapses = tuple(replace(s, mantissas=s.mantissas.copy(), sign_mode="mixed") for s in program.synapses)
         self.program = replace(program, synapses=synapses, biases=tuple(b.copy() for b in program.biases))
-        self._rule, self._rounding, self._trained = rule, rounding, trained
+        self._lesson, self._rounding = lesson, rounding
 
     def change(self, x: Ints, free: Sequence[Ints], nudged: Sequence[Ints]) -> list[list[int]]:
         """Both timesteps of learning of one sample: payloads x (1, inputs) and states (1, units) of two phases.
@@ -128,14 +145,13 @@ class Learner:
             told = [(mean, difference)[(level + turn) % 2][level] for level in range(len(mean))]
             spikes.append([int(np.count_nonzero(codes)) for codes in told])
             for level, (below, above) in enumerate(itertools.pairwise(told)):
-                scales = self._rule.by_mean if (level + turn) % 2 == 0 else (None, *self._rule.by_difference)
-                scale = scales[level]
-                if scale is not None and self._trained[level][0]:
+                scale = (self._lesson.by_difference if (level + turn) % 2 else self._lesson.by_mean)[level]
+                if scale is not None:
                     self._learn(self.program.synapses[level].mantissas, scale, below, above)
         for level, d in enumerate(moved):
-            if self._trained[level][1]:
+            if self._lesson.bias[level]:
                 bias = self.program.biases[level]
-                bias += rounded(self._rule.bias * d[0], -BIAS_BITS)
+                bias += rounded(self._lesson.bias[level] * d[0], -BIAS_BITS)
                 check_width(bias, formats.bits, f"the bias of population {level + 1}")
         self.program = replace(self.program)  # its bounds are those of other weights now
         return spikes
@@ -145,5 +161,9 @@ class Learner:
         rows, columns = np.flatnonzero(above), np.flatnonzero(below)
         if rows.size and columns.size:
             block = np.ix_(rows, columns)
-            factors = Factor(below[columns][None, :]), Factor(above[rows][:, None]), Factor(np.float64(self._rule.rate))
+            factors = (
+                Factor(below[columns][None, :]),
+                Factor(above[rows][:, None]),
+                Factor(np.float64(self._lesson.rate)),
+            )
             mantissas[block] = changed(mantissas[block], [scale(factors)], self._rounding((rows.size, columns.size)))

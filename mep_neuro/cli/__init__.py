@@ -1,4 +1,4 @@
-"""The command line: `mep-neuro backends | profiles | train | account | compare | data`.
+"""The command line: `mep-neuro backends | profiles | train | account | compare | deploy | data`.
 
 Reports go to standard output, all else to standard error.
 """
@@ -12,6 +12,7 @@ import typer
 from rich.text import Text
 
 from mep_neuro.cli.compare import account, compare
+from mep_neuro.cli.deploy import deploy
 from mep_neuro.cli.lists import backends, data_get, data_list, profiles
 from mep_neuro.cli.train import train
 from mep_neuro.errors import MepNeuroError
@@ -26,7 +27,7 @@ app = typer.Typer(
 data = typer.Typer(help="List the data sets, or fetch one.", no_args_is_help=True)
 data.command("list")(data_list)
 data.command("get")(data_get)
-for command in (backends, profiles, train, account, compare):
+for command in (backends, profiles, train, account, compare, deploy):
     app.command()(command)
 app.add_typer(data, name="data")
 

@@ -47,7 +47,9 @@ def compare(
         str | None, typer.Option(help="Of the hidden populations, as in train.")
     ] = DEFAULTS.activation,
     energy: Annotated[str, typer.Option(help="As in train.")] = DEFAULTS.energy,
-    backends: Annotated[str | None, typer.Option(help="Names, by commas; left out: all that run here.")] = None,
+    backends: Annotated[
+        str | None, typer.Option(help="Names, by commas; left out: all that run here, but for very slow ones.")
+    ] = None,
     runs: Annotated[str | None, typer.Option(help="Folders of finished runs, by commas, to take as they are.")] = None,
     baseline: Annotated[str, typer.Option(help="backprop, or none.")] = "backprop",
     epochs: Annotated[int, typer.Option(help="Passes over the training data.")] = 5,
@@ -94,7 +96,11 @@ def compare(
 def _takes_part(name: str, settings: RunSettings) -> bool:
     """Whether a backend runs here and can hold the network; that it cannot is said."""
     try:
-        if not backend_class(name).availability():
+        kind = backend_class(name)
+        if not kind.availability():
+            return False
+        if kind.capabilities.on_request:
+            ERROR.print(f"{name} is left out: it is slow; name it in --backends to have it")
             return False
         open_backend(name, EnergyNetwork.from_module(settings.model(), energy=settings.energy)).close()
     except BackendUnavailable:

@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from mep_neuro.accounting import account
+from mep_neuro.accounting import EnergyReport, account
 from mep_neuro.activations import MODULES
 from mep_neuro.cli.options import DEFAULTS, DataDir, Json, Layers, Measure, Set, backend_options, sensor, split_layers
-from mep_neuro.errors import InputError
+from mep_neuro.errors import InputError, ProfileError
 from mep_neuro.files import writable_folder
 from mep_neuro.profiles import hardware_profile
 from mep_neuro.reports import ERROR, OUT, document, print_account, print_history, print_json
@@ -88,12 +88,19 @@ def train(
             again = f" --data-dir {data_dir}" if data_dir else ""
             ERROR.print(f"stopped; go on with: mep-neuro train --resume --out {folder}{again}")
             raise typer.Exit(130) from None
-    report = account(history.counts, prices)
+    report: EnergyReport | ProfileError
+    try:
+        report = account(history.counts, prices)
+    except ProfileError as error:  # the run is done and kept: prices of another kind of machine do not undo it
+        report = error
     if as_json:
         print_json(document(settings, history, report, folder))
     else:
         print_history(history, settings)
-        print_account(report, history)
+        if isinstance(report, EnergyReport):
+            print_account(report, history)
+        else:
+            OUT.print(f"No account: {report}, with mep-neuro account {folder / 'counts.json'} --profiles NAME")
         OUT.print(f"Checkpoints and history are in {folder}", soft_wrap=True)
 
 

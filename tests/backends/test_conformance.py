@@ -32,10 +32,19 @@ def benches() -> Iterator[Bench]:
 
 
 BENCHES = list(benches())
+QUICK = [bench for bench in BENCHES if not bench.capabilities.on_request]
+SLOW = [bench for bench in BENCHES if bench.capabilities.on_request]
 
 
-@pytest.mark.parametrize(("law", "bench"), trials(BENCHES))
+@pytest.mark.parametrize(("law", "bench"), trials(QUICK))
 def test_law(law: Law, bench: Bench) -> None:
+    check(law, bench)
+
+
+@pytest.mark.parametrize(("law", "bench"), trials(SLOW))
+def test_law_on_a_slow_backend(law: Law, bench: Bench) -> None:
+    if law.level == "L3":
+        pytest.skip("slow: many minutes; pytest -p mep_neuro.testing.plugin --mep-backend runs it")
     check(law, bench)
 
 
