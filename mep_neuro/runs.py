@@ -37,6 +37,7 @@ class RunSettings(BaseModel):
     data: str = "digits"
     layers: tuple[int, ...] = (64, 128, 10)
     activation: str | None = None
+    output_activation: str | None = None
     energy: str = "hopfield"
     backend: str = "torch"
     epochs: int = Field(default=10, ge=1)
@@ -58,7 +59,8 @@ class RunSettings(BaseModel):
         return self.lr if self.lr is not None else 0.1 if self.optimizer == "sgd" else 5e-4
 
     def model(self) -> nn.Sequential:
-        """Linear layers of these sizes with the activation between them (left out: ReLU), drawn from the seed.
+        """Linear layers of these sizes with the activation between them (left out: ReLU), and that of the outputs
+        behind them (left out: none), drawn from the seed.
 
         With the resistive energy: SignedInput(input_gain) first, the first Linear taking twice the inputs; Diodes where
         no activation is given; and weights from `resistive_init_`.
@@ -77,6 +79,8 @@ class RunSettings(BaseModel):
         for i, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
             parts += [activation_module(activation)] if i else []
             parts.append(nn.Linear(inputs, outputs))
+        if self.output_activation is not None:
+            parts.append(activation_module(self.output_activation))
         model = nn.Sequential(*parts)
         if resistors:
             resistive_init_(model)

@@ -88,6 +88,7 @@ def test_the_model_is_drawn_from_the_seed() -> None:
 
     kinds = [type(layer) for layer in RunSettings(layers=(4, 3, 3, 2), activation="tanh").model()]
     assert kinds == [nn.Linear, nn.Tanh, nn.Linear, nn.Tanh, nn.Linear]
+    assert isinstance(RunSettings(layers=(4, 2), output_activation="tanh").model()[-1], nn.Tanh)
     assert [tuple(v.shape) for v in drawn(0).values()] == [(3, 4), (3,), (3, 3), (3,), (2, 3), (2,)]
     assert all(torch.equal(drawn(0)[name], drawn(0)[name]) for name in drawn(0))
     assert not any(torch.equal(drawn(0)[name], drawn(1)[name]) for name in drawn(0))
@@ -125,6 +126,7 @@ def test_the_same_settings_give_the_same_run() -> None:
     [
         {"layers": (64, 11, 10)},
         {"activation": "hardsigmoid"},
+        {"output_activation": "hardsigmoid"},
         {"energy": "prediction_error"},
         {"backend": "reference"},
         {"epochs": 2},

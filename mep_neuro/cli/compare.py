@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 from mep_neuro.accounting import account as account_for
-from mep_neuro.cli.options import DEFAULTS, DataDir, Json, Measure, Profiles, sensor, split_layers, split_names
+from mep_neuro.cli.options import (
+    DEFAULTS,
+    DataDir,
+    Json,
+    Measure,
+    OutputActivation,
+    Profiles,
+    sensor,
+    split_layers,
+    split_names,
+)
 from mep_neuro.compare import compare as compare_runs
 from mep_neuro.compare.comparison import PROFILES
 from mep_neuro.compare.page import check_page
@@ -46,6 +56,7 @@ def compare(
     activation: Annotated[
         str | None, typer.Option(help="Of the hidden populations, as in train.")
     ] = DEFAULTS.activation,
+    output_activation: OutputActivation = DEFAULTS.output_activation,
     energy: Annotated[str, typer.Option(help="As in train.")] = DEFAULTS.energy,
     backends: Annotated[
         str | None, typer.Option(help="Names, by commas; left out: all that run here, but for very slow ones.")
@@ -66,8 +77,8 @@ def compare(
         settings = settings_of(folders[0])
     else:
         widths = default_layers(data) if layers is None else split_layers(layers)
-        given = {"data": data, "layers": widths, "activation": activation, "energy": energy}
-        settings = settings_from({**given, "epochs": epochs, "seed": seed})
+        kinds = {"activation": activation, "output_activation": output_activation, "energy": energy}
+        settings = settings_from({"data": data, "layers": widths, **kinds, "epochs": epochs, "seed": seed})
     if backends is None:
         names = [] if folders else [name for name in backend_names() if _takes_part(name, settings)]
     else:

@@ -15,6 +15,9 @@ from mep_neuro.runs import RunSettings
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 DataDir = Annotated[Path | None, typer.Option(help="Folder with the data set's files.")]
 Layers = Annotated[str, typer.Option(help="Units of each population, inputs first, by commas.")]
+OutputActivation = Annotated[
+    str | None, typer.Option(help="Of the outputs, such as hardsigmoid, which spikes need; left out: none.")
+]
 Profiles = Annotated[str, typer.Option(help="Hardware profiles, by name or path, by commas.")]
 Measure = Annotated[str, typer.Option(help="Read joules off a sensor meanwhile: auto, rapl, nvml or off.")]
 Set = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="An option of the backend; repeatable.")]

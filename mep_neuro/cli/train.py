@@ -12,7 +12,18 @@ import typer
 
 from mep_neuro.accounting import EnergyReport, account
 from mep_neuro.activations import MODULES
-from mep_neuro.cli.options import DEFAULTS, DataDir, Json, Layers, Measure, Set, backend_options, sensor, split_layers
+from mep_neuro.cli.options import (
+    DEFAULTS,
+    DataDir,
+    Json,
+    Layers,
+    Measure,
+    OutputActivation,
+    Set,
+    backend_options,
+    sensor,
+    split_layers,
+)
 from mep_neuro.errors import InputError, ProfileError
 from mep_neuro.files import writable_folder
 from mep_neuro.profiles import hardware_profile
@@ -28,6 +39,7 @@ def train(
         str | None,
         typer.Option(help=f"Of the hidden populations: {', '.join(MODULES)}; left out: relu, or diodes of resistors."),
     ] = DEFAULTS.activation,
+    output_activation: OutputActivation = DEFAULTS.output_activation,
     energy: Annotated[str, typer.Option(help="hopfield, prediction_error or resistive.")] = DEFAULTS.energy,
     backend: Annotated[str, typer.Option(help="The substrate, by name.")] = DEFAULTS.backend,
     epochs: Annotated[int, typer.Option(help="Passes over the training data.")] = DEFAULTS.epochs,
@@ -58,6 +70,7 @@ def train(
         "data": data,
         "layers": split_layers(layers),
         "activation": activation,
+        "output_activation": output_activation,
         "energy": energy,
         "backend": backend,
         "epochs": epochs,
