@@ -66,7 +66,7 @@ def draw(trial: Trial, wanted: np.ndarray, out: Path) -> None:
     raster.plot(trial.seconds, trial.neurons, "|", color="k", markersize=3)
     for k, name in enumerate(("free", "+beta", "-beta")):
         raster.axvspan(0.2 * k + 0.1, 0.2 * k + 0.2, color="C0", alpha=0.15)
-        raster.text(0.2 * k + 0.02, -8, name)
+        raster.text(0.2 * k + 0.02, 106, name)
     raster.set(xlabel="seconds", ylabel="neuron: 64 inputs, 32 hidden, 10 outputs", title="one sample's spikes")
     for k, name in enumerate(("free", "+beta", "-beta")):
         rates.plot(wanted[k], trial.states[k], ".", label=name)

@@ -39,7 +39,8 @@ class LavaBackend(Backend):
              learn by itself.
     timeout: seconds that any one answer of Lava's may take; an error then names the process that hangs.
 
-    Lava rounds with one random number for all synapses, and always from the same seed. Close it, or processes stay.
+    Lava rounds with one random number for all synapses, and always from the same seed. Close it: till then its OS
+    processes stay.
     """
 
     capabilities: Capabilities = replace(LoihiBackend.capabilities, on_request=True)

@@ -53,8 +53,8 @@ class EPNeuron(AbstractProcess):  # type: ignore[misc]  # Lava has no types
     values, differences: how its states enter a trace (`kernels.Encoding`), where it learns.
 
     Vars: v, the state; held, the drive that population 1 latched; free, the state at the end of the free phase; target,
-    pull and push, the nudge; rates, (y3, r) of learning; resume, 1: in the next timestep send the payload of v and do
-    nothing else, to go on from a state that was written.
+    pull and push, the nudge; rates, (y3, r) of learning; notes, for the host; resume, 1: in the next timestep send the
+    payload of v and do nothing else, to go on from a state that was written.
     """
 
     def __init__(
